@@ -1,0 +1,56 @@
+# Everything works from a clean clone: `make demo`, `make test`. Needs Python 3.11 or newer and nothing else.
+
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check lint types proto proto-check lock bench-quick build clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+$(RUNTIME): requirements.lock pyproject.toml scripts/venv.sh
+	@scripts/venv.sh $(VENV) requirements.lock
+	@touch $@
+
+$(DEV): requirements-dev.lock pyproject.toml scripts/venv.sh
+	@scripts/venv.sh $(VENV) requirements-dev.lock
+	@touch $@ $(RUNTIME)
+
+demo: $(RUNTIME) ## Start a sidecar, stream an answer through it, show what it cost
+	@scripts/demo.sh
+
+serve: $(RUNTIME) ## Run the sidecar in the foreground
+	@outrider serve
+
+test: $(DEV) ## Run every check and every test
+	@scripts/test.sh
+
+check: lint types proto-check ## Run every check, without tests
+
+lint: $(DEV)
+	ruff check . && ruff format --check . && lint-imports
+
+types: $(DEV)
+	mypy
+
+proto: $(DEV) ## Generate the stubs from proto/
+	@scripts/generate.sh src
+
+proto-check: $(DEV) ## Lint the API, and fail if the committed stubs are not its own
+	@scripts/proto_check.sh
+
+lock: $(DEV) ## Resolve the dependencies again and write both lock files
+	@scripts/lock.sh
+
+bench-quick: $(DEV) ## Compare CPU with a bare grpc.aio server, in under 90 s
+	@python -m benchmarks.quick
+
+build: $(DEV) ## Build wheel and sdist into dist/
+	@python -m build --no-isolation --outdir dist
+
+clean: ## Remove what was made
+	@rm -rf $(VENV) dist .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

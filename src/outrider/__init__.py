@@ -1,0 +1,3 @@
+"""Outrider, the LLM sidecar."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,101 @@
+"""What a request carries from the servicer to the provider."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from outrider import v1
+    from outrider.core.errors import Reason
+
+
+class Target(NamedTuple):
+    """A provider, by its name in the configuration, and one of its models; written "provider/model"."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls. `models` are the names and patterns ("openai/*") that the caller may use."""
+
+    name: str
+    models: tuple[str, ...] = ("*",)
+
+    def may_use(self, name: str) -> bool:
+        """Whether a model name, alias or "provider/model" is allowed."""
+        return any(fnmatchcase(name, pattern) for pattern in self.models)
+
+
+ANYONE = Principal("anyone")
+
+
+class Outcome(StrEnum):
+    """How a request ended. A metric label."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True)
+class Record:
+    """What happened to one request; filled in on its way, settled exactly once by the `account` stage.
+
+    Times are seconds of the sidecar's monotonic clock.
+    """
+
+    request_id: str
+    method: str
+    principal: str
+    requested_model: str
+    started_at: float
+    attribution: v1.Attribution | None = None
+    outcome: Outcome = Outcome.SUCCEEDED
+    reason: Reason | None = None
+    provider: str = ""  # of the last target tried
+    model: str = ""
+    attempts: list[v1.Attempt] = field(default_factory=list)
+    warnings: list[v1.Warning] = field(default_factory=list)
+    progress: Progress | None = None  # of the attempt that has begun to answer
+    finish_reason: int = 0
+    usage: v1.Usage | None = None
+    cost: v1.Cost | None = None
+    first_content_at: float | None = None
+    finished_at: float = 0.0
+    waited: float = 0.0  # seconds spent in queues, limits and backoff
+    last_sequence: int = 0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What one attempt has brought so far; the decoder writes it, and it outlives a cut or a cancel."""
+
+    usage: v1.Usage | None = None  # as the provider said, complete only at the end
+    output_chars: int = 0  # of text, reasoning and tool arguments
+    upstream_status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """One request. Frozen but for `record`, which stages fill in."""
+
+    id: str
+    request: v1.GenerateRequest
+    principal: Principal
+    record: Record
+    streaming: bool = True  # False: the caller wants the answer in one piece
+    deadline: float = math.inf  # the caller's, on the sidecar's monotonic clock
+    plan: tuple[Target, ...] = ()  # set by the route stage
+
+    def with_plan(self, plan: tuple[Target, ...], request: v1.GenerateRequest) -> RequestContext:
+        """The same request, resolved: where it may go, and with the defaults filled in."""
+        return replace(self, plan=plan, request=request)

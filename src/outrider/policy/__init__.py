@@ -1,0 +1,1 @@
+"""Between servicer and provider: one file per stage, composed in `pipeline`."""

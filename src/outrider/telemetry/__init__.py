@@ -1,0 +1,1 @@
+"""What leaves for people and their dashboards: logs and metrics."""
