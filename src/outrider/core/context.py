@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,6 +36,7 @@ class Principal:
 
 
 ANYONE = Principal("anyone")
+NOBODY = Principal("nobody", ())
 
 
 class Outcome(StrEnum):
@@ -95,7 +96,3 @@ class RequestContext:
     streaming: bool = True  # False: the caller wants the answer in one piece
     deadline: float = math.inf  # the caller's, on the sidecar's monotonic clock
     plan: tuple[Target, ...] = ()  # set by the route stage
-
-    def with_plan(self, plan: tuple[Target, ...], request: v1.GenerateRequest) -> RequestContext:
-        """The same request, resolved: where it may go, and with the defaults filled in."""
-        return replace(self, plan=plan, request=request)

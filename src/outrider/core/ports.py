@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -11,6 +10,8 @@ from outrider import v1
 from outrider.core.context import Progress, Record, RequestContext
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from outrider.core.errors import GenerationError
 
 Batch: TypeAlias = list[v1.GenerateResponse]

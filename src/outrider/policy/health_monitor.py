@@ -1,0 +1,116 @@
+"""The health of providers as traffic shows it, and the sidecar's readiness that follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from outrider.core.errors import GenerationError
+from outrider.policy.breaker import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from outrider.core.ports import Clock, Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A provider's health, why, and since when (Unix seconds)."""
+
+    serving: bool
+    reason: str
+    since: float
+
+
+class HealthPublisher(Protocol):
+    """Where health is shown."""
+
+    async def provider_changed(self, name: str, *, serving: bool) -> None:
+        """A provider came up or went down."""
+
+    async def readiness_changed(self, *, ready: bool) -> None:
+        """The sidecar became ready, or no provider can serve any more."""
+
+
+class HealthMonitor:
+    """Down is what a breaker says; up is what a breaker or a check says.
+
+    While a provider is down it is checked every `interval` seconds: no traffic may come that would show
+    its return. Ready is: some provider serves, or did within the last `hold` seconds. Nothing is
+    published before `run` starts.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        disabled: Mapping[str, str],
+        *,
+        clock: Clock,
+        interval: float = 10.0,
+        hold: float = 15.0,
+    ) -> None:
+        now = time.time()
+        self._providers = providers
+        self._clock = clock
+        self._interval = interval
+        self._hold = hold
+        self.health = {name: Health(serving=True, reason="", since=now) for name in providers}
+        self.health |= {name: Health(serving=False, reason=why, since=now) for name, why in disabled.items()}
+        self._changed = set(self.health)
+        self._woken = asyncio.Event()
+        self._none_since = clock() if providers else float("-inf")
+        self._ready: bool | None = None
+
+    def breaker_changed(self, name: str, state: State) -> None:
+        """Told by a breaker."""
+        if state is State.OPEN:
+            self._set(name, serving=False, reason="its calls keep failing")
+        elif state is State.CLOSED:
+            self._set(name, serving=True)
+
+    async def run(self, publisher: HealthPublisher) -> None:
+        """Publish every change, and check what is down, until cancelled."""
+        while True:
+            await self._publish(publisher)
+            settled = all(self.health[name].serving for name in self._providers)
+            try:
+                async with asyncio.timeout(None if settled else self._interval):
+                    await self._woken.wait()
+            except TimeoutError:
+                await self._check_down()
+
+    async def _publish(self, publisher: HealthPublisher) -> None:
+        self._woken.clear()
+        changed, self._changed = self._changed, set()
+        for name in changed:
+            await publisher.provider_changed(name, serving=self.health[name].serving)
+        ready = self._evaluate()
+        if ready is not self._ready:
+            self._ready = ready
+            await publisher.readiness_changed(ready=ready)
+
+    def _evaluate(self) -> bool:
+        if any(health.serving for health in self.health.values()):
+            self._none_since = self._clock()
+            return True
+        return self._ready is not False and self._clock() - self._none_since < self._hold
+
+    async def _check_down(self) -> None:
+        for name, provider in self._providers.items():
+            if self.health[name].serving:
+                continue
+            try:
+                async with asyncio.timeout(self._interval):
+                    await provider.check()
+            except (GenerationError, TimeoutError):
+                continue
+            self._set(name, serving=True)
+
+    def _set(self, name: str, *, serving: bool, reason: str = "") -> None:
+        if self.health[name].serving is not serving:
+            self.health[name] = Health(serving, reason, time.time())
+            self._changed.add(name)
+            self._woken.set()

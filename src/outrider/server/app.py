@@ -1,0 +1,154 @@
+"""The gRPC server: options, listeners, services."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from outrider.server.guard import ErrorGuard
+from outrider.v1 import generation_service_pb2, provider_service_pb2
+from outrider.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
+from outrider.v1.provider_service_pb2_grpc import add_ProviderServiceServicer_to_server
+
+if TYPE_CHECKING:
+    from outrider.server.generation import GenerationServicer
+    from outrider.server.health import Health
+    from outrider.server.provider_service import ProviderServicer
+
+SERVICES: tuple[str, ...] = (
+    generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
+    provider_service_pb2.DESCRIPTOR.services_by_name["ProviderService"].full_name,
+)
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files. With a client CA, callers must show a certificate of it."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What the server needs to know; the configuration's names."""
+
+    listen: str
+    unix_socket: str | None
+    tls: Tls | None
+    max_message_bytes: int
+    max_concurrent_requests: int
+    reflection: bool | None
+
+
+class GrpcServer:
+    """Serves the three services until stopped."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        generation: GenerationServicer,
+        providers: ProviderServicer,
+        health: Health,
+    ) -> None:
+        self._settings = settings
+        self._server = grpc.aio.server(
+            interceptors=[ErrorGuard()],
+            options=_options(settings),
+            maximum_concurrent_rpcs=settings.max_concurrent_requests,
+        )
+        add_GenerationServiceServicer_to_server(generation, self._server)
+        add_ProviderServiceServicer_to_server(providers, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
+        if settings.reflection or (settings.reflection is None and is_loopback(settings.listen)):
+            reflection.enable_server_reflection(
+                (*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server
+            )
+        self.port = 0  # of the TCP listener, once started
+
+    async def start(self) -> None:
+        """Listen. Raises ListenError."""
+        if self._settings.listen:
+            self.port = self._listen_tcp(self._settings.listen)
+        if self._settings.unix_socket:
+            self._listen_unix(Path(self._settings.unix_socket))
+        await self._server.start()
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, wait up to `grace` seconds for those that run, cancel the rest."""
+        await self._server.stop(grace)
+
+    def _listen_tcp(self, address: str) -> int:
+        try:
+            tls = self._settings.tls
+            if tls is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, _credentials(tls))
+        except (RuntimeError, OSError) as error:
+            raise ListenError(f"cannot listen on {address}: {error}") from error
+
+    def _listen_unix(self, path: Path) -> None:
+        _remove_stale(path)
+        # Mode 0660 from the first moment: the pod's containers share a group, not a user.
+        umask = os.umask(0o117)
+        try:
+            self._server.add_insecure_port(f"unix://{path.absolute()}")
+        except (RuntimeError, OSError) as error:
+            raise ListenError(f"cannot listen on {path}: {error}") from error
+        finally:
+            os.umask(umask)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a sidecar that was killed; leave anything else alone."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        except OSError as error:
+            raise ListenError(f"cannot listen on {path}: {error}") from error
+        else:
+            raise ListenError(f"cannot listen on {path}: another process does")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether host:port can be reached from this machine alone."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    pair = (tls.key_file.read_bytes(), tls.cert_file.read_bytes())
+    client_ca = tls.client_ca_file.read_bytes() if tls.client_ca_file else None
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Two sidecars on one port would share its connections at random.
+        ("grpc.so_reuseport", 0),
+        # Callers ping during a long prefill; by default they would be cut off for it.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]

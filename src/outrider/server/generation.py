@@ -1,0 +1,145 @@
+"""GenerationService: where a request enters the pipeline and its events leave it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from outrider import v1
+from outrider.core.context import Record, RequestContext
+from outrider.core.errors import GenerationError, Reason
+from outrider.policy.admit import check_caller, check_models
+from outrider.policy.validate import check_request
+from outrider.server.collect import Collector
+from outrider.v1.generation_service_pb2_grpc import GenerationServiceServicer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from grpc.aio import ServicerContext
+
+    from outrider.core.ports import Clock, Handler, Provider, TokenCounter
+    from outrider.policy.route import RouteTable
+    from outrider.server.callers import Callers
+
+
+class GenerationServicer(GenerationServiceServicer):
+    """Generate, Complete and CountTokens."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Handler,
+        callers: Callers,
+        routes: RouteTable,
+        providers: Mapping[str, Provider],
+        counter: TokenCounter,
+        clock: Clock,
+    ) -> None:
+        self._pipeline = pipeline
+        self._callers = callers
+        self._routes = routes
+        self._providers = providers
+        self._counter = counter
+        self._clock = clock
+
+    async def Generate(  # type: ignore[override]  # a coroutine that writes, not a generator: see docs
+        self,
+        request: v1.GenerateRequest,
+        context: ServicerContext[v1.GenerateRequest, v1.GenerateResponse],
+    ) -> None:
+        """Stream an answer."""
+        call = self._open(request, context, "Generate", streaming=True)
+        record, sequence = call.record, 0
+        async with aclosing(self._pipeline(call)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    sequence += 1
+                    event.sequence = sequence
+                    await context.write(event)
+                    record.last_sequence = sequence
+
+    async def Complete(
+        self,
+        request: v1.CompleteRequest,
+        context: ServicerContext[v1.CompleteRequest, v1.CompleteResponse],
+    ) -> v1.CompleteResponse:
+        """Give an answer in one piece."""
+        call = self._open(request.request, context, "Complete", streaming=False)
+        collector = Collector()
+        async with aclosing(self._pipeline(call)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    collector.add(event)
+        return collector.response
+
+    async def CountTokens(
+        self,
+        request: v1.CountTokensRequest,
+        context: ServicerContext[v1.CountTokensRequest, v1.CountTokensResponse],
+    ) -> v1.CountTokensResponse:
+        """Count the input tokens of a request without running it."""
+        call = self._open(request.request, context, "CountTokens", streaming=False)
+        check_caller(call.principal)
+        check_request(call.request)
+        plan = self._routes.plan(call.request)
+        check_models(call.principal, call.request, plan)
+        target = plan[0]
+        response = v1.CountTokensResponse(provider=target.provider, model=target.model)
+        if request.method == v1.CountTokensRequest.METHOD_PROVIDER:
+            counted = await self._ask_provider(call, target.provider, target.model)
+            if counted is not None:
+                response.input_tokens = counted
+                response.source = v1.USAGE_SOURCE_PROVIDER
+                return response
+        tokens, exact = await asyncio.to_thread(self._counter.count_input, call.request, target.model)
+        response.input_tokens = tokens
+        response.source = v1.USAGE_SOURCE_VOCABULARY if exact else v1.USAGE_SOURCE_ESTIMATED
+        return response
+
+    async def _ask_provider(self, call: RequestContext, provider: str, model: str) -> int | None:
+        patience = min(call.deadline - self._clock(), _COUNT_TIMEOUT)
+        try:
+            async with asyncio.timeout(patience):
+                return await self._providers[provider].count_tokens(call.request, model)
+        except TimeoutError:
+            raise GenerationError(
+                Reason.TOTAL_TIMEOUT, f"{provider} did not count within {patience:.1f} s"
+            ).refine(provider=provider, model=model) from None
+
+    def _open(
+        self,
+        request: v1.GenerateRequest,
+        context: ServicerContext[Any, Any],
+        method: str,
+        *,
+        streaming: bool,
+    ) -> RequestContext:
+        """Begin the record and the context of a request."""
+        principal = self._callers.identify(context.invocation_metadata())  # type: ignore[arg-type]
+        now = self._clock()
+        remaining = context.time_remaining()
+        request_id = new_id()
+        record = Record(
+            request_id=request_id,
+            method=method,
+            principal=principal.name,
+            requested_model=request.model,
+            started_at=now,
+            attribution=request.attribution if request.HasField("attribution") else None,
+        )
+        deadline = math.inf if remaining is None else now + remaining
+        return RequestContext(request_id, request, principal, record, streaming, deadline)
+
+
+# A count is worth waiting for, but not for long: the estimate is there at once.
+_COUNT_TIMEOUT = 10.0
+
+
+def new_id() -> str:
+    """A request id: sorts by time of arrival, unique across sidecars (48 bits of ms, 80 random)."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"

@@ -1,0 +1,58 @@
+"""grpc.health.v1 for the whole sidecar, its services and its providers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grpc_health.v1 import health_pb2
+from grpc_health.v1._async import HealthServicer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+LIVENESS = "liveness"
+READINESS = "readiness"
+
+
+def provider_service(name: str) -> str:
+    """The health service name of a provider."""
+    return f"provider/{name}"
+
+
+class Health(HealthServicer):  # type: ignore[misc]
+    """Answers Check, Watch and List. Names: "", "liveness", "readiness", services, "provider/<name>".
+
+    Everything but liveness starts as NOT_SERVING.
+    """
+
+    def __init__(self, services: Iterable[str], providers: Iterable[str]) -> None:
+        super().__init__()
+        self._services = ("", READINESS, *services)
+        names = (*self._services, *map(provider_service, providers))
+        self._server_status = dict.fromkeys(names, NOT_SERVING) | {LIVENESS: SERVING}
+
+    async def List(self, request: health_pb2.HealthListRequest, context: object) -> object:
+        """Every name and its status."""
+        return health_pb2.HealthListResponse(
+            statuses={
+                name: health_pb2.HealthCheckResponse(status=status)
+                for name, status in self._server_status.items()
+            }
+        )
+
+    async def set_ready(self, *, ready: bool) -> None:
+        """Flip the overall status, readiness and every service."""
+        for name in self._services:
+            await self.set(name, SERVING if ready else NOT_SERVING)
+
+    async def set_provider(self, name: str, *, serving: bool) -> None:
+        """Set one provider's status."""
+        await self.set(provider_service(name), SERVING if serving else NOT_SERVING)
+
+    @property
+    def ready(self) -> bool:
+        """Whether readiness is SERVING."""
+        return bool(self._server_status[READINESS] == SERVING)
