@@ -1,0 +1,112 @@
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrider.policy.breaker import Breaker, State
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make(failures: int = 3, open_for: float = 30.0) -> tuple[Breaker, Clock, list[State]]:
+    clock, seen = Clock(), list[State]()
+    return Breaker(failures, open_for, clock, seen.append), clock, seen
+
+
+def fail(breaker: Breaker, times: int = 1) -> None:
+    for _ in range(times):
+        assert breaker.admit() is None
+        breaker.failed(breaker.epoch)
+
+
+def test_opens_after_so_many_failures_in_a_row() -> None:
+    """A success in between starts the count anew."""
+    breaker, _, _ = make()
+    fail(breaker, 2)
+    breaker.succeeded(breaker.epoch)
+    fail(breaker, 2)
+    assert breaker.state is State.CLOSED
+    fail(breaker)
+    assert breaker.state is State.OPEN
+    assert breaker.admit() == 30.0
+
+
+def test_one_probe_at_a_time() -> None:
+    """Row 26: after the pause one caller probes, and all others are told to wait until it is back."""
+    breaker, clock, _ = make()
+    fail(breaker, 3)
+    clock.now = 31
+    assert breaker.admit() is None
+    assert all(breaker.admit() is not None for _ in range(20))
+    breaker.succeeded(breaker.epoch)
+    assert all(breaker.admit() is None for _ in range(20))
+
+
+def test_a_failed_probe_doubles_the_pause_up_to_ten_times() -> None:
+    """A provider that stays down is asked ever more rarely."""
+    breaker, clock, _ = make()
+    fail(breaker, 3)
+    pauses = []
+    for _ in range(6):
+        clock.now += breaker.admit() or 0
+        fail(breaker)
+        pauses.append(breaker.admit())
+    assert pauses == [60, 120, 240, 300, 300, 300]
+
+
+def test_an_abandoned_probe_lets_the_next_one_through() -> None:
+    """A caller that leaves during its probe does not block the breaker for good."""
+    breaker, clock, _ = make()
+    fail(breaker, 3)
+    clock.now = 31
+    assert breaker.admit() is None
+    breaker.abandoned(breaker.epoch)
+    assert breaker.admit() is None
+
+
+def test_reports_from_before_a_change_tell_nothing() -> None:
+    """A slow call that began while the breaker was closed neither closes it nor counts as its probe."""
+    breaker, clock, _ = make()
+    old = breaker.epoch
+    fail(breaker, 3)
+    breaker.succeeded(old)
+    assert breaker.state is State.OPEN
+    clock.now = 31
+    assert breaker.admit() is None
+    breaker.failed(old)
+    breaker.abandoned(old)
+    assert breaker.state is State.HALF_OPEN
+    assert breaker.admit() is not None
+
+
+LEGAL = {
+    (State.CLOSED, State.OPEN),
+    (State.OPEN, State.HALF_OPEN),
+    (State.HALF_OPEN, State.OPEN),
+    (State.HALF_OPEN, State.CLOSED),
+}
+
+
+@given(st.lists(st.sampled_from(["admit", "succeeded", "failed", "abandoned", "wait"]), max_size=200))
+def test_only_legal_transitions(actions: list[str]) -> None:
+    """Whatever callers do, the state moves along the diagram, and half-open never has two probes out."""
+    breaker, clock, seen = make(failures=2, open_for=5)
+    seen.append(breaker.state)
+    out: list[int] = []
+    for action in actions:
+        if action == "wait":
+            clock.now += 3
+        elif action == "admit":
+            if breaker.admit() is None:
+                out.append(breaker.epoch)
+        elif out:
+            getattr(breaker, action)(out.pop(0))
+        if breaker.state is State.HALF_OPEN:
+            assert out.count(breaker.epoch) <= 1
+    assert set(pairwise(seen)) <= LEGAL

@@ -1,0 +1,89 @@
+import asyncio
+
+from outrider.policy.breaker import State
+from outrider.policy.health_monitor import HealthMonitor
+from tests.support.paused_clock import now, paused
+from tests.support.scripted import ScriptedProvider
+
+
+class Published:
+    def __init__(self) -> None:
+        self.ready: list[tuple[float, bool]] = []
+        self.providers: dict[str, list[bool]] = {}
+
+    async def provider_changed(self, name: str, *, serving: bool) -> None:
+        self.providers.setdefault(name, []).append(serving)
+
+    async def readiness_changed(self, *, ready: bool) -> None:
+        self.ready.append((now(), ready))
+
+
+def make(
+    *names: str, disabled: dict[str, str] | None = None
+) -> tuple[HealthMonitor, dict[str, ScriptedProvider]]:
+    providers = {name: ScriptedProvider(["x"], name=name) for name in names}
+    return HealthMonitor(providers, disabled or {}, clock=now), providers
+
+
+@paused
+async def test_readiness_moves_once_in_a_long_outage_and_once_after_it() -> None:
+    """Row 25: five minutes without a provider are one change, not a flapping."""
+    monitor, providers = make("a")
+    published, start = Published(), now()
+    task = asyncio.create_task(monitor.run(published))
+    await asyncio.sleep(1)
+    providers["a"].healthy = False
+    monitor.breaker_changed("a", State.OPEN)
+    for _ in range(10):
+        await asyncio.sleep(30)
+        monitor.breaker_changed("a", State.HALF_OPEN)
+        monitor.breaker_changed("a", State.OPEN)
+    providers["a"].healthy = True
+    await asyncio.sleep(30)
+    task.cancel()
+    assert [ready for _, ready in published.ready] == [True, False, True]
+    assert published.ready[1][0] - start >= 15
+    assert published.providers["a"] == [True, False, True]
+    assert providers["a"].checks <= 40
+
+
+@paused
+async def test_a_short_dip_does_not_touch_readiness() -> None:
+    """Hysteresis: back within the hold time, nobody is told."""
+    monitor, _ = make("a")
+    published = Published()
+    task = asyncio.create_task(monitor.run(published))
+    await asyncio.sleep(1)
+    monitor.breaker_changed("a", State.OPEN)
+    await asyncio.sleep(5)
+    monitor.breaker_changed("a", State.CLOSED)
+    await asyncio.sleep(60)
+    task.cancel()
+    assert [ready for _, ready in published.ready] == [True]
+
+
+@paused
+async def test_one_provider_that_serves_is_enough() -> None:
+    """Readiness asks whether anyone can answer, and each provider's health is its own."""
+    monitor, providers = make("a", "b", disabled={"c": "no key"})
+    providers["a"].healthy = False
+    published = Published()
+    task = asyncio.create_task(monitor.run(published))
+    await asyncio.sleep(1)
+    monitor.breaker_changed("a", State.OPEN)
+    await asyncio.sleep(300)
+    task.cancel()
+    assert [ready for _, ready in published.ready] == [True]
+    assert published.providers == {"a": [True, False], "b": [True], "c": [False]}
+    assert providers["b"].checks == 0
+
+
+@paused
+async def test_without_any_provider_it_is_not_ready() -> None:
+    """All keys are missing: told at once."""
+    monitor, _ = make(disabled={"a": "no key"})
+    published = Published()
+    task = asyncio.create_task(monitor.run(published))
+    await asyncio.sleep(1)
+    task.cancel()
+    assert [ready for _, ready in published.ready] == [False]
