@@ -1,5 +1,7 @@
 """What every test must be."""
 
+import os
+
 import pytest
 
 
@@ -8,3 +10,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     silent = [item.nodeid for item in items if isinstance(item, pytest.Function) and not item.function.__doc__]
     if silent:
         raise pytest.UsageError(f"tests without a docstring: {', '.join(silent[:5])}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
+    """In continuous integration a skipped test has failed: nothing there is optional."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+    return report

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Every check and every test, as `make test` runs them. Arguments go to pytest.
+set -euo pipefail
+say() { printf '\n· %s\n' "$1" >&2; }
+
+say "style"
+ruff check --quiet . && ruff format --check --quiet .
+say "imports"
+lint-imports >/dev/null || lint-imports
+say "types"
+mypy
+say "API"
+scripts/proto_check.sh
+say "image"
+hadolint Dockerfile
+say "tests"
+exec pytest -n "${OUTRIDER_TEST_WORKERS:-2}" --cov --cov-report=term:skip-covered "$@"
