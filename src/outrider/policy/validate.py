@@ -30,8 +30,6 @@ _ONLY_FROM = {
 _RANGES = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
-    "top_k": (1, 2**32),
-    "max_output_tokens": (1, 2**32),
     "frequency_penalty": (-2.0, 2.0),
     "presence_penalty": (-2.0, 2.0),
 }
@@ -59,7 +57,7 @@ def check_request(request: v1.GenerateRequest) -> None:
         violations += _response_format(request.response_format)
     if request.HasField("attribution"):
         violations += _attribution(request.attribution)
-    if len(request.idempotency_key) > _MAX_BYTES:
+    if _too_long(request.idempotency_key):
         violations.append(Violation("idempotency_key", f"at most {_MAX_BYTES} bytes"))
     if violations:
         first = violations[0]
@@ -157,14 +155,18 @@ def _response_format(response_format: v1.ResponseFormat) -> Iterator[Violation]:
 def _attribution(attribution: v1.Attribution) -> Iterator[Violation]:
     values = {name: getattr(attribution, name) for name in ("tenant", "project", "agent", "user")}
     for name, value in values.items():
-        if len(value) > _MAX_BYTES:
+        if _too_long(value):
             yield Violation(f"attribution.{name}", f"at most {_MAX_BYTES} bytes")
     labels = attribution.labels
-    if len(labels) > _MAX_LABELS or any(len(k) + len(v) > 2 * _MAX_BYTES for k, v in labels.items()):
+    if len(labels) > _MAX_LABELS or any(_too_long(k) or _too_long(v) for k, v in labels.items()):
         yield Violation("attribution.labels", f"at most {_MAX_LABELS}, each at most {_MAX_BYTES} bytes")
 
 
 _ROLES = frozenset({v1.ROLE_SYSTEM, v1.ROLE_USER, v1.ROLE_ASSISTANT, v1.ROLE_TOOL})
+
+
+def _too_long(text: str) -> bool:
+    return len(text.encode()) > _MAX_BYTES
 
 
 def _is_object(text: str) -> bool:
