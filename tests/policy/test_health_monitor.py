@@ -19,10 +19,10 @@ class Published:
 
 
 def make(
-    *names: str, disabled: dict[str, str] | None = None
+    *names: str, down: dict[str, str] | None = None
 ) -> tuple[HealthMonitor, dict[str, ScriptedProvider]]:
     providers = {name: ScriptedProvider(["x"], name=name) for name in names}
-    return HealthMonitor(providers, disabled or {}, clock=now), providers
+    return HealthMonitor(providers, down or {}, clock=now), providers
 
 
 @paused
@@ -65,8 +65,8 @@ async def test_a_short_dip_does_not_touch_readiness() -> None:
 @paused
 async def test_one_provider_that_serves_is_enough() -> None:
     """Readiness asks whether anyone can answer, and each provider's health is its own."""
-    monitor, providers = make("a", "b", disabled={"c": "no key"})
-    providers["a"].healthy = False
+    monitor, providers = make("a", "b", "c", down={"c": "no key"})
+    providers["a"].healthy = providers["c"].healthy = False
     published = Published()
     task = asyncio.create_task(monitor.run(published))
     await asyncio.sleep(1)
@@ -79,11 +79,17 @@ async def test_one_provider_that_serves_is_enough() -> None:
 
 
 @paused
-async def test_without_any_provider_it_is_not_ready() -> None:
-    """All keys are missing: told at once."""
-    monitor, _ = make(disabled={"a": "no key"})
+async def test_a_missing_key_may_still_come() -> None:
+    """Not ready until a check finds the key there."""
+    monitor, providers = make("a", down={"a": "no key"})
+    providers["a"].healthy = False
     published = Published()
     task = asyncio.create_task(monitor.run(published))
-    await asyncio.sleep(1)
+    await asyncio.sleep(100)
+    assert published.ready == []
+    assert monitor.health["a"].reason == "no key"
+    providers["a"].healthy = True
+    await asyncio.sleep(20)
     task.cancel()
-    assert [ready for _, ready in published.ready] == [False]
+    assert [ready for _, ready in published.ready] == [True]
+    assert published.providers["a"] == [False, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -39,14 +40,15 @@ class HealthMonitor:
     """Down is what a breaker says; up is what a breaker or a check says.
 
     While a provider is down it is checked every `interval` seconds: no traffic may come that would show
-    its return. Ready is: some provider serves, or did within the last `hold` seconds. Nothing is
-    published before `run` starts.
+    its return. Those in `down` begin so, for the reason given: a key that is missing may still be mounted.
+    Ready is: some provider serves, or did within the last `hold` seconds. Nothing is published before
+    `run` starts.
     """
 
     def __init__(
         self,
         providers: Mapping[str, Provider],
-        disabled: Mapping[str, str],
+        down: Mapping[str, str],
         *,
         clock: Clock,
         interval: float = 10.0,
@@ -57,12 +59,11 @@ class HealthMonitor:
         self._clock = clock
         self._interval = interval
         self._hold = hold
-        self.health = {name: Health(serving=True, reason="", since=now) for name in providers}
-        self.health |= {name: Health(serving=False, reason=why, since=now) for name, why in disabled.items()}
+        self.health = {name: Health(name not in down, down.get(name, ""), now) for name in providers}
         self._changed = set(self.health)
         self._woken = asyncio.Event()
-        self._none_since = clock() if providers else float("-inf")
-        self._ready: bool | None = None
+        self._none_since = -math.inf
+        self._ready = False
 
     def breaker_changed(self, name: str, state: State) -> None:
         """Told by a breaker."""
@@ -75,7 +76,7 @@ class HealthMonitor:
         """Publish every change, and check what is down, until cancelled."""
         while True:
             await self._publish(publisher)
-            settled = all(self.health[name].serving for name in self._providers)
+            settled = all(health.serving for health in self.health.values())
             try:
                 async with asyncio.timeout(None if settled else self._interval):
                     await self._woken.wait()
@@ -96,7 +97,7 @@ class HealthMonitor:
         if any(health.serving for health in self.health.values()):
             self._none_since = self._clock()
             return True
-        return self._ready is not False and self._clock() - self._none_since < self._hold
+        return self._clock() - self._none_since < self._hold
 
     async def _check_down(self) -> None:
         for name, provider in self._providers.items():

@@ -25,13 +25,14 @@ def provider_service(name: str) -> str:
 class Health(HealthServicer):  # type: ignore[misc]
     """Answers Check, Watch and List. Names: "", "liveness", "readiness", services, "provider/<name>".
 
-    Everything but liveness starts as NOT_SERVING.
+    Everything but liveness starts as NOT_SERVING. The process and its services serve from start to drain;
+    readiness also asks whether any provider can answer.
     """
 
     def __init__(self, services: Iterable[str], providers: Iterable[str]) -> None:
         super().__init__()
-        self._services = ("", READINESS, *services)
-        names = (*self._services, *map(provider_service, providers))
+        self._services = ("", *services)
+        names = (*self._services, READINESS, *map(provider_service, providers))
         self._server_status = dict.fromkeys(names, NOT_SERVING) | {LIVENESS: SERVING}
 
     async def List(self, request: health_pb2.HealthListRequest, context: object) -> object:
@@ -43,16 +44,23 @@ class Health(HealthServicer):  # type: ignore[misc]
             }
         )
 
-    async def set_ready(self, *, ready: bool) -> None:
-        """Flip the overall status, readiness and every service."""
+    async def set_serving(self) -> None:
+        """The process and its services have started."""
         for name in self._services:
-            await self.set(name, SERVING if ready else NOT_SERVING)
+            await self.set(name, SERVING)
+
+    async def set_ready(self, *, ready: bool) -> None:
+        """Whether any provider can answer."""
+        await self.set(READINESS, SERVING if ready else NOT_SERVING)
 
     async def set_provider(self, name: str, *, serving: bool) -> None:
-        """Set one provider's status."""
+        """Whether this provider can answer."""
         await self.set(provider_service(name), SERVING if serving else NOT_SERVING)
 
-    @property
-    def ready(self) -> bool:
-        """Whether readiness is SERVING."""
-        return bool(self._server_status[READINESS] == SERVING)
+    def readiness(self) -> tuple[bool, str]:
+        """Whether readiness is SERVING, and in words why or why not."""
+        if self._gracefully_shutting_down:
+            return False, "draining"
+        if self._server_status[READINESS] == SERVING:
+            return True, "ready"
+        return False, "no provider can answer"
