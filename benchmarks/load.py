@@ -45,8 +45,7 @@ class Client:
             grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(_CHANNELS)
         ]
         self._stubs: list[GenerationServiceAsyncStub] = [
-            GenerationServiceStub(channel)  # type: ignore[misc]
-            for channel in self._channels
+            GenerationServiceStub(channel) for channel in self._channels
         ]
         self._next = 0
 
