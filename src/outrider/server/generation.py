@@ -130,10 +130,17 @@ class GenerationServicer(GenerationServiceServicer):
             principal=principal.name,
             requested_model=request.model,
             started_at=now,
-            attribution=request.attribution if request.HasField("attribution") else None,
+            attribution=_copy(request.attribution) if request.HasField("attribution") else None,
         )
         deadline = math.inf if remaining is None else now + remaining
         return RequestContext(request_id, request, principal, record, streaming, deadline)
+
+
+def _copy(attribution: v1.Attribution) -> v1.Attribution:
+    # A part of a message keeps the whole alive, prompt and all, for as long as the record waits to be logged.
+    copy = v1.Attribution()
+    copy.CopyFrom(attribution)
+    return copy
 
 
 # A count is worth waiting for, but not for long: the estimate is there at once.
