@@ -14,4 +14,4 @@ scripts/proto_check.sh
 say "image"
 hadolint Dockerfile
 say "tests"
-exec pytest -n "${OUTRIDER_TEST_WORKERS:-2}" --cov --cov-report=term:skip-covered "$@"
+exec pytest -n "${TEST_WORKERS:-2}" --cov --cov-report=term:skip-covered "$@"

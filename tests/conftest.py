@@ -2,7 +2,12 @@
 
 import os
 
+import hypothesis
 import pytest
+
+# Machines are noisy, and a run is to be repeatable.
+hypothesis.settings.register_profile("outrider", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("outrider")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
