@@ -13,7 +13,7 @@ TABLE = RouteTable(
         "groq": Models("llama", ["openai/gpt-oss", "shared"]),
         "bare": Models(),
     },
-    default=(Target("openai", "gpt"),),
+    default=["openai"],
 )
 
 

@@ -80,9 +80,14 @@ class Call:
 class Decoder(Protocol):
     """Turns the bytes of one answer into events. Fresh for every attempt, and never trusts what it reads."""
 
-    @property
-    def done(self) -> bool:
-        """Whether the provider has said that the answer is whole, and `Completed` was given out."""
+    done: bool
+    """Whether the provider has said that the answer is whole, and `Completed` was given out."""
+
+    error: GenerationError | None
+    """A failure that came in the same bytes as content: the content is given out first, then this raised.
+
+    How the network cuts a stream must not decide whether the answer had begun.
+    """
 
     def feed(self, data: bytes) -> Batch:
         """Decode what came; deltas that belong together are merged. Raises GenerationError."""

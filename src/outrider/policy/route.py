@@ -27,24 +27,26 @@ class Models:
 
 class RouteTable:
     """Resolves names. A name is, in this order: an alias; a model's own name, where exactly known; a
-    provider, for its default model; or "provider/model"."""
+    provider, for its default model; or "provider/model". `default` names what answers where none is named.
+    """
 
     def __init__(
         self,
         *,
         aliases: Mapping[str, tuple[Target, ...]],
         providers: Mapping[str, Models],
-        default: tuple[Target, ...] = (),
+        default: Sequence[str] = (),
     ) -> None:
         self._aliases = aliases
         self._providers = providers
-        self._default = default
         self._owners = {
             # The first provider that has a model owns its bare name.
             model: (Target(provider, model),)
             for provider, models in reversed(list(providers.items()))
             for model in reversed(models.names)
         }
+        self._default: tuple[Target, ...] = ()
+        self._default = tuple(dict.fromkeys(target for name in default for target in self.resolve(name)))
 
     def plan(self, request: v1.GenerateRequest) -> tuple[Target, ...]:
         """The targets in the order they are tried, each once. Raises GenerationError MODEL_UNKNOWN."""

@@ -73,7 +73,7 @@ class _Answer:
 class StreamDecoder:
     """Decodes server-sent events. The answer is whole with `message_stop`, and nothing after it counts."""
 
-    __slots__ = ("_answer", "_batch", "_blocks", "_empty", "_parser", "_parts", "done")
+    __slots__ = ("_answer", "_batch", "_blocks", "_empty", "_parser", "_parts", "done", "error")
 
     def __init__(self, progress: Progress) -> None:
         self._parser = SseParser()
@@ -83,13 +83,23 @@ class StreamDecoder:
         self._answer = _Answer(progress)
         self._empty = True
         self.done = False
+        self.error: GenerationError | None = None
 
     def feed(self, data: bytes) -> Batch:
-        """The events in these bytes. Raises GenerationError."""
-        return self._read(self._parser.feed(data))
+        """The events in these bytes. Raises GenerationError, or keeps it behind content."""
+        try:
+            return self._read(self._parser.feed(data))
+        except GenerationError as error:
+            batch = self._batch.take()
+            if not batch:
+                raise
+            self.error = error
+            return batch
 
     def finish(self) -> Batch:
         """The last events. Raises GenerationError where the answer is not whole."""
+        if self.error is not None:
+            raise self.error
         try:
             batch = self._read(self._parser.finish())
         except GenerationError as error:
@@ -154,12 +164,13 @@ class StreamDecoder:
 class MessageDecoder:
     """Decodes an answer in one piece, when all of it has come."""
 
-    __slots__ = ("_body", "_progress", "done")
+    __slots__ = ("_body", "_progress", "done", "error")
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._body: list[bytes] = []
         self.done = False
+        self.error: GenerationError | None = None
 
     def feed(self, data: bytes) -> Batch:
         """Keep the bytes; there are no events before the end."""

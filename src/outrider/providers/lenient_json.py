@@ -27,7 +27,9 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     try:
         return decoder.decode(_mend(data))
     except (ValueError, RecursionError):  # those of json and msgspec are ValueErrors
-        raise protocol_error(data, first) from None
+        raise GenerationError(
+            Reason.PROVIDER_PROTOCOL_ERROR, f"the provider sent {_describe(data, first)}"
+        ) from None
 
 
 def _mend(data: bytes) -> bytes:
@@ -39,12 +41,8 @@ def _mend(data: bytes) -> bytes:
     return mended.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
-def protocol_error(data: bytes, error: Exception) -> GenerationError:
-    """An error that says what came instead of the expected JSON, in a few words without answer text."""
-    return GenerationError(Reason.PROVIDER_PROTOCOL_ERROR, f"the provider sent {_describe(data, error)}")
-
-
 def _describe(data: bytes, error: Exception) -> str:
+    """What came instead of the expected JSON, in a few words without answer text."""
     start = data[: 4 * _EXCERPT].decode("utf-8", "replace").strip()
     if not start:
         return "nothing"

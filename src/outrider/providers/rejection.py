@@ -17,6 +17,7 @@ from outrider.providers import lenient_json, retry_after
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _MAX_MESSAGE = 500  # characters
 _MAX_SEARCHED = 4_000  # characters
 
@@ -37,8 +38,8 @@ _BY_STATUS = {
     529: Reason.PROVIDER_OVERLOADED,  # https://docs.anthropic.com/en/api/errors
 }
 
-_BLAMES_WITHOUT_JSON = frozenset({400, 403, 404, 422})
-"""Statuses that a proxy or a wrong base URL also answers with; only the API itself may blame the request."""
+_BLAMING = (400, 403, 404, 422)
+"""Statuses that also a proxy or a wrong base URL answers with; only the API itself may blame the request."""
 
 _SPECIFIC = {
     "context_length_exceeded": Reason.CONTEXT_TOO_LONG,
@@ -117,14 +118,13 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Generation
         answer = lenient_json.decode(_ANYTHING, body)
     except GenerationError as unreadable:
         html = body.lstrip().startswith(b"<")
-        if html or status == 404 or not body.strip():
-            reason = _by_status(status, wait)
-            if (html and status in _BLAMES_WITHOUT_JSON) or status == 404:
-                reason = Reason.PROVIDER_PROTOCOL_ERROR
-            return GenerationError(
-                reason, f"HTTP {status}: {unreadable.fact.message}", upstream_status=status, retry_after=wait
-            )
-        answer = body[:_MAX_SEARCHED].decode("utf-8", "replace")
+        if body.strip() and not html and status != 404:
+            return classify_error(body[:_MAX_SEARCHED].decode("utf-8", "replace"), status, wait)
+        reason = _by_status(status, wait)
+        if status == 404 or (html and status in _BLAMING):
+            reason = Reason.PROVIDER_PROTOCOL_ERROR
+        message = f"HTTP {status}: {unreadable.fact.message}"
+        return GenerationError(reason, message, upstream_status=status, retry_after=wait)
     return classify_error(answer, status, wait)
 
 
@@ -135,14 +135,9 @@ def classify_error(error: object, status: int = 200, wait: float | None = None) 
     Never raises.
     """
     said = _read(error)
-    reason = _reason(said, status, wait)
-    message = (
-        _printable(said.message) or " ".join(said.codes)[:_MAX_MESSAGE] or f"HTTP {status}, no reason given"
-    )
-    return GenerationError(reason, message, upstream_status=status, retry_after=wait)
-
-
-_ANYTHING: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+    words = said.message or " ".join(said.codes)
+    message = _printable(words) or f"HTTP {status}, no reason given"
+    return GenerationError(_reason(said, status, wait), message, upstream_status=status, retry_after=wait)
 
 
 def _reason(said: _Said, status: int, wait: float | None) -> Reason:

@@ -18,12 +18,12 @@ class Collector:
         if kind == "text_delta":
             part = self._part(event.text_delta.part)
             part.text += event.text_delta.text
-            part.signature += event.text_delta.signature
+            _sign(part, event.text_delta.signature)
         elif kind == "reasoning_delta":
             part = self._part(event.reasoning_delta.part)
             part.reasoning.text += event.reasoning_delta.text
             part.reasoning.redacted += event.reasoning_delta.redacted
-            part.signature += event.reasoning_delta.signature
+            _sign(part, event.reasoning_delta.signature)
         elif kind == "tool_call_delta":
             self._add_tool_call(event.tool_call_delta)
         elif kind == "opaque_delta":
@@ -38,10 +38,16 @@ class Collector:
         part.tool_call.id = part.tool_call.id or delta.id
         part.tool_call.name = part.tool_call.name or delta.name
         part.tool_call.arguments_json += delta.arguments_json
-        part.signature += delta.signature
+        _sign(part, delta.signature)
 
     def _part(self, position: int) -> v1.Part:
         part = self._parts.get(position)
         if part is None:
             part = self._parts[position] = self.response.message.parts.add()
         return part
+
+
+def _sign(part: v1.Part, signature: bytes) -> None:
+    # Signatures come whole: a second one replaces the first.
+    if signature:
+        part.signature = signature
