@@ -57,8 +57,9 @@ class Transport(Protocol):
     def open(self, request: WireRequest) -> AbstractAsyncContextManager[WireResponse]:
         """Send, and give the answer once its headers are there.
 
-        Leaving the context before the body's end closes the connection at once. Raises GenerationError
-        with PROVIDER_UNREACHABLE or CONNECT_TIMEOUT; no other exception, and never a retry.
+        Leaving the context before the body's end closes the connection at once. Raises GenerationError:
+        PROVIDER_UNREACHABLE, CONNECT_TIMEOUT or PROVIDER_PROTOCOL_ERROR, and STREAM_TRUNCATED where the
+        body breaks off. No other exception, and never a retry.
         """
 
     async def aclose(self) -> None:

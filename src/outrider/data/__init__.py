@@ -1,0 +1,1 @@
+"""Facts that come with Outrider, read with `importlib.resources`."""
