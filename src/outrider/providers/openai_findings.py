@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -38,9 +38,7 @@ class Findings:
         """A JSON array as it was written; anything else is refused."""
         return self._json(_ARRAY, text, field, "a JSON array")
 
-    def _json(
-        self, decoder: msgspec.json.Decoder[object], text: str, field: str, expected: str
-    ) -> msgspec.Raw:
+    def _json(self, decoder: msgspec.json.Decoder[Any], text: str, field: str, expected: str) -> msgspec.Raw:
         try:
             decoder.decode(text)
         except (msgspec.DecodeError, RecursionError) as error:
