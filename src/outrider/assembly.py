@@ -1,0 +1,294 @@
+"""From configuration to parts: what each is built with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from outrider import v1
+from outrider.config import Simulated
+from outrider.core.context import Principal, Target
+from outrider.core.pricing import PriceBook
+from outrider.core.tokens import LocalTokenCounter
+from outrider.policy.backoff import Backoff
+from outrider.policy.breaker import Breaker
+from outrider.policy.gate import Gate
+from outrider.policy.retry_budget import RetryBudget
+from outrider.policy.route import Defaults, Models, RouteTable
+from outrider.policy.upstream import Retries, Timeouts, Upstream
+from outrider.providers.anthropic_format import AnthropicFormat
+from outrider.providers.credentials import KeyFile, LiteralKey
+from outrider.providers.direct_transport import DirectTransport
+from outrider.providers.http_provider import HttpProvider
+from outrider.providers.openai_format import OpenAIFormat
+from outrider.providers.profiles import COMPATIBLE, PROFILES
+from outrider.providers.sdk_transport import SdkTransport
+from outrider.providers.simulated import SimulatedProvider, Simulation
+from outrider.providers.vendors import BY_FORMAT, vendor
+from outrider.server.app import ServerSettings, Tls
+from outrider.server.callers import Callers
+from outrider.vocabulary import load_vocabularies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+    from outrider import config as configuration
+    from outrider.config import Config
+    from outrider.core.catalog import Catalog, Rates
+    from outrider.core.ports import Clock, Provider, TokenCounter, Transport, WireFormat
+    from outrider.policy.breaker import State
+    from outrider.providers.credentials import Credential
+    from outrider.providers.vendors import Vendor
+
+_SIMULATED = "simulated"
+
+_log = structlog.get_logger("outrider")
+
+
+def credentials(config: Config) -> dict[str, Credential]:
+    """Each provider's key, or the place where it will be."""
+    return {name: _credential(each.api_key, each.api_key_file) for name, each in config.providers.items()}
+
+
+def missing_keys(config: Config, keys: Mapping[str, Credential]) -> dict[str, str]:
+    """The providers that have no key now, and why."""
+    return {
+        name: f"no key: {keys[name].problem}"
+        for name, settings in config.providers.items()
+        if _vendor(name, settings).needs_key and keys[name].read() is None
+    }
+
+
+async def open_providers(config: Config, keys: Mapping[str, Credential]) -> dict[str, Provider]:
+    """Every configured provider, in its order; those without a key too, as it may still come."""
+    return {
+        name: await _open_provider(name, settings, keys[name], config.limits.max_response_bytes)
+        for name, settings in config.providers.items()
+    }
+
+
+def upstreams(
+    config: Config,
+    providers: Mapping[str, Provider],
+    clock: Clock,
+    on_breaker_change: Callable[[str, State], None],
+) -> dict[str, Upstream]:
+    """Each provider with its own guards."""
+
+    def guard(name: str, provider: Provider) -> Upstream:
+        limits, times = config.providers[name].limits, config.timeouts_for(name)
+        attempts, breaker = config.attempts_for(name), config.breaker
+        return Upstream(
+            provider=provider,
+            gate=Gate(
+                max_concurrency=limits.max_concurrency,
+                max_waiting=limits.max_waiting,
+                max_wait=limits.max_wait,
+                requests_per_minute=limits.requests_per_minute,
+            ),
+            breaker=Breaker(
+                breaker.failures, breaker.open_for, clock, lambda state: on_breaker_change(name, state)
+            ),
+            retry_budget=RetryBudget(attempts.retry_budget),
+            timeouts=Timeouts(times.connect, times.first_event, times.idle, times.total),
+            retries=Retries(
+                attempts.max_attempts,
+                Backoff(attempts.base_delay, attempts.factor, attempts.max_delay),
+                attempts.max_retry_after,
+            ),
+        )
+
+    return {name: guard(name, provider) for name, provider in providers.items()}
+
+
+def route_table(config: Config, keys: Mapping[str, Credential], catalog: Catalog) -> RouteTable:
+    """Which names lead where."""
+    providers = {
+        name: Models(
+            default=_default_model(name, settings),
+            names=(*settings.models, *catalog.models(name)),
+        )
+        for name, settings in config.providers.items()
+    }
+    aliases = {
+        alias: tuple(Target(*target.split("/", 1)) for target in settings.targets)
+        for alias, settings in config.models.items()
+    }
+    return RouteTable(aliases=aliases, providers=providers, default=tuple(_default_names(config, keys)))
+
+
+def defaults(config: Config) -> Defaults:
+    """What requests get where they do not say."""
+    return Defaults(config.defaults.max_output_tokens, config.defaults.temperature)
+
+
+def price_book(config: Config, catalog: Catalog) -> PriceBook:
+    """Published prices, with the configured ones over them."""
+    return PriceBook(catalog, {name: _rates(price) for name, price in config.prices.items()})
+
+
+def token_counter(config: Config) -> TokenCounter:
+    """Counts with the vocabularies at hand, else by estimate; what is wrong with them is logged."""
+    folder = config.tokens.vocabulary_dir
+    if folder is None:
+        return LocalTokenCounter({})
+    counters, warnings = load_vocabularies(folder)
+    for warning in warnings:
+        _log.warning("vocabulary", problem=warning)
+    return LocalTokenCounter(counters)
+
+
+def model_describer(catalog: Catalog, book: PriceBook) -> Callable[[Target], v1.Model]:
+    """What is known of a model: its limits and its price."""
+
+    def describe(target: Target) -> v1.Model:
+        model, entry = v1.Model(), catalog.find(*target)
+        if entry is not None:
+            model.context_tokens, model.max_output_tokens = entry.context_tokens, entry.max_output_tokens
+        price = book.find(*target)
+        if price is not None:
+            model.price.CopyFrom(price)
+        return model
+
+    return describe
+
+
+def callers(config: Config) -> Callers:
+    """Who may call."""
+
+    def known(name: str, settings: configuration.Caller) -> tuple[Principal, Callable[[], str]]:
+        credential = _credential(settings.token, settings.token_file)
+        return Principal(name, settings.models), lambda: credential.read() or ""
+
+    return Callers({name: known(name, settings) for name, settings in config.callers.items()})
+
+
+def server_settings(config: Config) -> ServerSettings:
+    """How the gRPC server listens."""
+    server, tls = config.server, config.server.tls
+    return ServerSettings(
+        listen=server.listen,
+        unix_socket=server.unix_socket,
+        tls=Tls(tls.cert_file, tls.key_file, tls.client_ca_file) if tls else None,
+        max_message_bytes=server.max_message_bytes,
+        max_concurrent_requests=server.max_concurrent_requests,
+        reflection=server.reflection,
+    )
+
+
+def descriptions(config: Config) -> Iterator[v1.Provider]:
+    """The providers as ProviderService tells of them."""
+    for name, settings in config.providers.items():
+        row = _vendor(name, settings)
+        yield v1.Provider(
+            name=name,
+            format=settings.format or row.format,
+            transport=settings.transport,
+            base_url=settings.base_url or row.base_url,
+            default_model=_default_model(name, settings),
+        )
+
+
+def secrets(config: Config, keys: Mapping[str, Credential]) -> Callable[[], Iterator[str]]:
+    """What must never be logged, as it is at the moment of asking."""
+    tokens = [_credential(caller.token, caller.token_file) for caller in config.callers.values()]
+
+    def now() -> Iterator[str]:
+        for credential in (*keys.values(), *tokens):
+            secret = credential.read()
+            if secret:
+                yield secret
+
+    return now
+
+
+def known_targets(config: Config, routes: RouteTable) -> Iterator[Target]:
+    """Every target that is configured by name: metrics tell these apart, and call the rest "other"."""
+    for alias in config.models:
+        yield from routes.resolve(alias)
+    for name, settings in config.providers.items():
+        for model in filter(None, (_default_model(name, settings), *settings.models)):
+            yield Target(name, model)
+
+
+def _rates(price: configuration.Price) -> Rates:
+    return {
+        "input": price.input,
+        "output": price.output,
+        "cached_input": price.cached_input,
+        "cache_write": price.cache_write,
+        "cache_write_1h": price.cache_write_1h,
+    }
+
+
+async def _open_provider(
+    name: str, settings: configuration.Provider, key: Credential, max_response_bytes: int
+) -> Provider:
+    row = _vendor(name, settings)
+    if row.format == _SIMULATED:
+        return SimulatedProvider(name, _simulation(settings))
+    return HttpProvider(
+        name,
+        _wire_format(row),
+        await _open_transport(row, settings, key),
+        key,
+        needs_key=row.needs_key,
+        max_response_bytes=max_response_bytes,
+    )
+
+
+def _simulation(settings: configuration.Provider) -> Simulation:
+    return Simulation(**(settings.simulated or Simulated()).model_dump())
+
+
+async def _open_transport(row: Vendor, settings: configuration.Provider, key: Credential) -> Transport:
+    base_url = settings.base_url or row.base_url
+    if settings.transport == "sdk":
+        return await SdkTransport.load(row.sdk, base_url, key, headers=settings.headers)
+    return DirectTransport(
+        base_url, key, auth_header=row.auth_header, auth_prefix=row.auth_prefix, headers=settings.headers
+    )
+
+
+def _wire_format(row: Vendor) -> WireFormat:
+    if row.format == AnthropicFormat.name:
+        return AnthropicFormat()
+    return OpenAIFormat(PROFILES.get(row.name, COMPATIBLE))
+
+
+def _vendor(name: str, settings: configuration.Provider) -> Vendor:
+    """The row for a provider: by its name, unless it is told to speak another format."""
+    row = vendor(name)
+    return row if settings.format in (None, row.format) else BY_FORMAT[settings.format]
+
+
+def _default_names(config: Config, keys: Mapping[str, Credential]) -> Iterator[str]:
+    """What answers where no model is named."""
+    if config.default_model:
+        yield config.default_model
+        return
+    primary = config.primary_provider or next(_usable(config, keys), None)
+    for name in (primary, config.fallback_provider):
+        if name and _default_model(name, config.providers[name]):
+            yield name
+
+
+def _usable(config: Config, keys: Mapping[str, Credential]) -> Iterator[str]:
+    """Providers with a default model, those that have no key last."""
+    missing = missing_keys(config, keys)
+    able = [name for name, settings in config.providers.items() if _default_model(name, settings)]
+    yield from sorted(able, key=missing.__contains__)
+
+
+def _default_model(name: str, settings: configuration.Provider) -> str:
+    return settings.default_model or _vendor(name, settings).default_model
+
+
+def _credential(key: SecretStr | None, file: Path | None) -> Credential:
+    if file is not None:
+        return KeyFile(file)
+    return LiteralKey(key.get_secret_value() if key else "")
