@@ -1,18 +1,27 @@
 """What every test must be."""
 
 import os
+from typing import Any
 
 import hypothesis
 import pytest
+import uvloop
 
 # Machines are noisy, and a run is to be repeatable.
 hypothesis.settings.register_profile("outrider", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("outrider")
 
 
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
+    """Run on the event loop of production."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse tests that do not say what must hold."""
-    silent = [item.nodeid for item in items if isinstance(item, pytest.Function) and not item.function.__doc__]
+    silent = [
+        item.nodeid for item in items if isinstance(item, pytest.Function) and not item.function.__doc__
+    ]
     if silent:
         raise pytest.UsageError(f"tests without a docstring: {', '.join(silent[:5])}")
 
