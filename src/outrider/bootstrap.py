@@ -124,6 +124,7 @@ class Sidecar:
             providers=providers,
             descriptions=assembly.descriptions(config),
             health=monitor.health,
+            missing_keys=lambda: assembly.missing_keys(config, credentials),
             describe_model=assembly.model_describer(catalog, book),
         )
         self._server = GrpcServer(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from outrider.bootstrap import Sidecar
+from outrider.cli.exit_codes import ExitCode
 from outrider.config import ConfigError, load
 from outrider.server.app import ListenError
 
@@ -20,16 +21,13 @@ if TYPE_CHECKING:
 
     from outrider.config import Config
 
-_CONFIG_ERROR = 2
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Serve. 0: drained. 1: cut short, or an address is taken. 2: the configuration is wrong."""
     try:
         config = load(arguments.config, os.environ)
     except ConfigError as error:
-        print(error, file=sys.stderr)
-        return _CONFIG_ERROR
+        print(f"outrider: {error}", file=sys.stderr)
+        return ExitCode.USAGE
     try:
         return uvloop.run(_serve(config))
     except ListenError as error:

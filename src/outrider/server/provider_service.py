@@ -37,6 +37,7 @@ class ProviderServicer(ProviderServiceServicer):
         providers: Mapping[str, Provider],
         descriptions: Iterable[v1.Provider],
         health: Mapping[str, Health],
+        missing_keys: Callable[[], Mapping[str, str]],
         describe_model: Callable[[Target], v1.Model],
     ) -> None:
         self._callers = callers
@@ -44,6 +45,7 @@ class ProviderServicer(ProviderServiceServicer):
         self._providers = providers
         self._descriptions = {description.name: description for description in descriptions}
         self._health = health
+        self._missing_keys = missing_keys
         self._describe_model = describe_model
 
     async def ListProviders(
@@ -111,7 +113,7 @@ class ProviderServicer(ProviderServiceServicer):
         health = self._health[name]
         provider.status_reason = health.reason
         provider.status_changed_at.FromNanoseconds(int(health.since * 1e9))
-        if name not in self._providers:
+        if name in self._missing_keys():
             provider.status = v1.PROVIDER_STATUS_DISABLED
         elif health.serving:
             provider.status = v1.PROVIDER_STATUS_SERVING
@@ -121,12 +123,9 @@ class ProviderServicer(ProviderServiceServicer):
 
     async def _check(self, name: str) -> tuple[str, str] | None:
         """None where the provider is well, else reason and message."""
-        provider = self._providers.get(name)
-        if provider is None:
-            return Reason.PROVIDER_NOT_CONFIGURED, self._health[name].reason
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT):
-                await provider.check()
+                await self._providers[name].check()
         except GenerationError as error:
             return error.reason, error.fact.message
         except TimeoutError:
