@@ -46,6 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
+        _discard_unwritable_output()
         raise CommandError(str(error), ExitCode.FAILED) from None
     return code
 
@@ -59,6 +60,14 @@ def _report(error: CommandError, *, as_json: bool) -> None:
         print(end="\r", file=sys.stderr)  # over the ^C that a terminal shows
     for line in error.lines():
         print(line, file=sys.stderr)
+
+
+def _discard_unwritable_output() -> None:
+    """A full disk would be met again at exit, and told in Python's words."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
 
 
 def _discard_output() -> None:
