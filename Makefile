@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint types proto proto-check lock bench-quick build clean
+.PHONY: help demo serve test check lint types proto proto-check proto-release lock bench-quick build clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -42,6 +42,9 @@ proto: $(DEV) ## Generate the stubs from proto/
 
 proto-check: $(DEV) ## Lint the API, and fail if the committed stubs are not its own
 	@scripts/proto_check.sh
+
+proto-release: $(DEV) ## Promise the API as it is now to callers
+	@buf build --exclude-source-info --output proto/released.binpb
 
 lock: $(DEV) ## Resolve the dependencies again and write both lock files
 	@scripts/lock.sh

@@ -37,6 +37,7 @@ from outrider.telemetry.request_log import RequestLog
 if TYPE_CHECKING:
     from outrider.config import Config
     from outrider.policy.breaker import State
+    from outrider.policy.health_monitor import Health as ProviderHealth
 
 _log = structlog.get_logger("outrider")
 
@@ -163,10 +164,13 @@ class _Publisher:
         self._health = health
         self._metrics = metrics
 
-    async def provider_changed(self, name: str, *, serving: bool) -> None:
-        self._metrics.set_provider_up(name, up=serving)
-        await self._health.set_provider(name, serving=serving)
-        _log.info("provider", provider=name, serving=serving)
+    async def provider_changed(self, name: str, health: ProviderHealth) -> None:
+        self._metrics.set_provider_up(name, up=health.serving)
+        await self._health.set_provider(name, serving=health.serving)
+        if health.serving:
+            _log.info("provider serves", provider=name)
+        else:
+            _log.warning("provider does not serve", provider=name, why=health.reason)
 
     async def readiness_changed(self, *, ready: bool) -> None:
         await self._health.set_ready(ready=ready)

@@ -1,7 +1,7 @@
 import asyncio
 
 from outrider.policy.breaker import State
-from outrider.policy.health_monitor import HealthMonitor
+from outrider.policy.health_monitor import Health, HealthMonitor
 from tests.support.paused_clock import now, paused
 from tests.support.scripted import ScriptedProvider
 
@@ -11,8 +11,8 @@ class Published:
         self.ready: list[tuple[float, bool]] = []
         self.providers: dict[str, list[bool]] = {}
 
-    async def provider_changed(self, name: str, *, serving: bool) -> None:
-        self.providers.setdefault(name, []).append(serving)
+    async def provider_changed(self, name: str, health: Health) -> None:
+        self.providers.setdefault(name, []).append(health.serving)
 
     async def readiness_changed(self, *, ready: bool) -> None:
         self.ready.append((now(), ready))

@@ -29,7 +29,7 @@ class Health:
 class HealthPublisher(Protocol):
     """Where health is shown."""
 
-    async def provider_changed(self, name: str, *, serving: bool) -> None:
+    async def provider_changed(self, name: str, health: Health) -> None:
         """A provider came up or went down."""
 
     async def readiness_changed(self, *, ready: bool) -> None:
@@ -87,7 +87,7 @@ class HealthMonitor:
         self._woken.clear()
         changed, self._changed = self._changed, set()
         for name in changed:
-            await publisher.provider_changed(name, serving=self.health[name].serving)
+            await publisher.provider_changed(name, self.health[name])
         ready = self._evaluate()
         if ready is not self._ready:
             self._ready = ready
