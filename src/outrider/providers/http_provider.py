@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _OK: Final = 200
 _MAX_BEGINNING: Final = 65_536  # bytes that are read of a body that is not an answer
 _REJECTION_SECONDS: Final = 2.0  # for the body of an error; then its status must do
+_INLINE_BYTES: Final = 262_144  # of a request; encoding more of it may take over a millisecond
 _DRAIN_SECONDS: Final = 0.05  # for the end of a body whose answer is whole, so that the connection is kept
 _ASK_SECONDS: Final = 10.0  # for a count or a check
 
@@ -50,7 +51,7 @@ class HttpProvider:
     async def generate(self, call: Call) -> AsyncGenerator[Batch, None]:
         """Stream the answer. Raises GenerationError."""
         with self._guard(self._key()):
-            async with self._transport.open(self._format.encode(call)) as response:
+            async with self._transport.open(await self._encode(call)) as response:
                 call.progress.upstream_status = response.status
                 if response.status != _OK:
                     yield _ended_by_filter(await self._rejection(response))
@@ -92,6 +93,11 @@ class HttpProvider:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
+
+    async def _encode(self, call: Call) -> WireRequest:
+        if call.request.ByteSize() < _INLINE_BYTES:
+            return self._format.encode(call)
+        return await asyncio.to_thread(self._format.encode, call)
 
     def _key(self) -> str:
         key = self._credential.read()
