@@ -134,8 +134,6 @@ class Sidecar:
         await self._serve(metrics, monitor)
 
     async def _serve(self, metrics: Metrics, monitor: HealthMonitor) -> None:
-        await self._server.start()
-        self.port = self._server.port
         if self._config.admin.listen:
             admin = AdminServer(
                 self._config.admin.listen, metrics.registry, live=_alive, ready=self._health.readiness
@@ -147,6 +145,9 @@ class Sidecar:
                 raise ListenError(
                     f"cannot listen on {self._config.admin.listen}: {error.strerror}"
                 ) from error
+        # Last, so that nothing that fails leaves a server behind that has begun to take calls.
+        await self._server.start()
+        self.port = self._server.port
         await self._health.set_serving()
         watching = asyncio.create_task(monitor.run(_Publisher(self._health, metrics)), name="health-monitor")
         self._closing.push_async_callback(_cancel, watching)

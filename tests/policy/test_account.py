@@ -1,4 +1,6 @@
 import asyncio
+import threading
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
@@ -6,7 +8,7 @@ import pytest
 from outrider import v1
 from outrider.core.context import Outcome, RequestContext
 from outrider.core.errors import GenerationError, Reason
-from outrider.core.ports import Handler
+from outrider.core.ports import Batch, Call, Handler
 from outrider.policy.account import Accountant
 from tests.support.paused_clock import now, paused
 from tests.support.scripted import DONE, ScriptedProvider, Watcher, attempt_loop, context, text_of, upstream
@@ -140,6 +142,53 @@ def test_a_caller_that_leaves_is_on_record_with_what_it_used(after: float) -> No
             assert record.cost is not None
 
     check()
+
+
+@paused
+async def test_a_caller_that_leaves_while_a_failure_is_counted_is_on_record() -> None:
+    """Row 30: the deadline that fails a request ends its call in the same moment; still one record."""
+    counting, released, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    class Slow(Counter):
+        def count_input(self, request: v1.GenerateRequest, model: str) -> tuple[int, bool]:
+            loop.call_soon_threadsafe(counting.set)
+            released.wait(5)
+            return super().count_input(request, model)
+
+    watcher, cut = Watcher(), GenerationError(Reason.DEADLINE_EXCEEDED, "late")
+    accountant = Accountant(Slow(), cost, watcher, now)
+    request = v1.GenerateRequest(
+        messages=[v1.Message(role=v1.ROLE_USER, parts=[v1.Part(text="x" * 100_000)])]
+    )
+    handler = accountant(attempt_loop(upstream(ScriptedProvider(["abcd", cut]))))
+    task = asyncio.create_task(run(handler, context("p/m", request=request)))
+    await counting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    released.set()
+    await accountant.aclose()
+    (record,) = watcher.finished
+    assert (record.outcome, record.reason) == (Outcome.FAILED, Reason.DEADLINE_EXCEEDED)
+    assert record.usage is not None
+    assert record.usage.input_tokens == 100_000
+
+
+@paused
+async def test_a_deadline_that_passes_while_the_provider_works_is_on_record_with_what_it_used() -> None:
+    """Row 30: its caller has left as well, and the provider bills for the prompt."""
+
+    class Working(ScriptedProvider):
+        async def generate(self, call: Call) -> AsyncGenerator[Batch, None]:
+            call.progress.upstream_status = 200
+            await asyncio.sleep(100)
+            yield []
+
+    watcher = Watcher()
+    handler = Accountant(Counter(), cost, watcher, now)(attempt_loop(upstream(Working([]))))
+    with pytest.raises(GenerationError):
+        await run(handler, context("p/m", deadline=3))
+    assert watcher.finished[0].usage == v1.Usage(input_tokens=5, source=v1.USAGE_SOURCE_ESTIMATED)
 
 
 @paused

@@ -1,4 +1,7 @@
 import asyncio
+import gc
+import weakref
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
@@ -6,7 +9,7 @@ import pytest
 from outrider import v1
 from outrider.core.context import RequestContext
 from outrider.core.errors import GenerationError, Reason
-from outrider.core.ports import Batch
+from outrider.core.ports import Batch, Call
 from outrider.policy.attempt import AttemptLoop
 from outrider.policy.backoff import Backoff
 from outrider.policy.breaker import State
@@ -234,6 +237,13 @@ def test_retry_after_is_obeyed_within_the_deadline(
 
 
 @paused
+async def test_refusing_to_be_told_when_to_retry_is_not_refusing_to_retry() -> None:
+    """With the longest Retry-After at zero, our own backoff still goes on."""
+    provider = ScriptedProvider([error()], ["ok", DONE])
+    assert text_of(await collect(attempt_loop(upstream(provider, max_retry_after=0)), context("p/m"))) == "ok"
+
+
+@paused
 async def test_another_target_is_better_than_a_long_wait() -> None:
     """A Retry-After beyond the backoff's cap goes to the next target at once."""
     limited = ScriptedProvider([error(Reason.PROVIDER_RATE_LIMITED, retry_after=30)], name="a")
@@ -255,6 +265,28 @@ async def test_cancel_during_backoff_ends_the_retries() -> None:
         await task
     await asyncio.sleep(100)
     assert len(provider.calls) == 1
+
+
+@paused
+async def test_every_wait_is_on_record() -> None:
+    """Backoff and queue, also where nothing came of them: the caller left, or the try was not made."""
+    provider = ScriptedProvider([error(retry_after=8)], [100.0])
+    narrow, call = upstream(provider, max_concurrency=1), context("p/m")
+    task = asyncio.create_task(collect(attempt_loop(narrow), call))
+    await asyncio.sleep(3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert call.record.waited == pytest.approx(3)
+
+    shed = context("p/m")
+    await narrow.gate.enter(1)
+    with pytest.raises(GenerationError) as caught:
+        await collect(attempt_loop(narrow), shed)
+    assert caught.value.reason is Reason.LOAD_SHED
+    assert shed.record.waited == pytest.approx(10)
+    (attempt,) = shed.record.attempts
+    assert (attempt.waited.seconds, attempt.duration.seconds) == (10, 0)
 
 
 @paused
@@ -300,6 +332,59 @@ async def test_an_open_breaker_is_skipped_for_the_next_target() -> None:
     assert len(dead.calls) == 1
 
 
+@paused
+async def test_a_breaker_that_opens_meanwhile_spares_those_who_wait_for_a_permit() -> None:
+    """The queue does not go on to a provider that has turned out to be down."""
+    provider = ScriptedProvider([1.0, error()])
+    guarded = upstream(provider, max_attempts=1, max_concurrency=1, breaker_failures=1)
+    loop, calls = attempt_loop(guarded), [context("p/m") for _ in range(5)]
+    await asyncio.gather(*(collect(loop, call) for call in calls), return_exceptions=True)
+    assert len(provider.calls) == 1
+    assert [outcomes(call) for call in calls[1:]] == [["p:SKIPPED:BREAKER_OPEN"]] * 4
+    await asyncio.sleep(30)
+    assert guarded.breaker.admit() is None
+    await guarded.gate.enter(0)
+
+
+@paused
+async def test_a_long_answer_to_a_probe_does_not_keep_others_out() -> None:
+    """The first content closes the breaker: nobody waits for the end of the stream."""
+    provider = ScriptedProvider([error()], ["a", 4.0, "b", DONE], ["ok", DONE])
+    guarded = upstream(provider, max_attempts=1, breaker_failures=1)
+    loop = attempt_loop(guarded)
+    with pytest.raises(GenerationError):
+        await collect(loop, context("p/m"))
+    await asyncio.sleep(30)
+    probe = asyncio.create_task(collect(loop, context("p/m")))
+    await asyncio.sleep(1)
+    assert text_of(await collect(loop, context("p/m"))) == "ok"
+    assert text_of(await probe) == "ab"
+    assert guarded.breaker.state is State.CLOSED
+
+
+@paused
+async def test_a_refusal_before_the_provider_is_asked_tells_nothing_of_its_health() -> None:
+    """A request that cannot be encoded is no probe; one that the provider itself refuses is."""
+
+    class Refusing(ScriptedProvider):
+        status = 0
+
+        async def generate(self, call: Call) -> AsyncGenerator[Batch, None]:
+            call.progress.upstream_status = self.status
+            raise error(Reason.INVALID_REQUEST)
+            yield []
+
+    provider = Refusing([])
+    guarded = upstream(provider, breaker_failures=1)
+    guarded.breaker.failed(guarded.breaker.epoch)
+    await asyncio.sleep(30)
+    for status, state in ((0, State.HALF_OPEN), (400, State.CLOSED)):
+        provider.status = status
+        with pytest.raises(GenerationError):
+            await collect(attempt_loop(guarded), context("p/m"))
+        assert guarded.breaker.state is state
+
+
 @pytest.mark.parametrize(
     ("reason", "opens"),
     [
@@ -331,6 +416,47 @@ async def test_a_slow_caller_is_not_a_slow_provider() -> None:
     async with aclosing(attempt_loop(upstream(provider, timeouts=limits))(context("p/m"))) as batches:
         async for _ in batches:
             await asyncio.sleep(60)
+
+
+@paused
+async def test_a_caller_that_never_reads_is_ended_by_the_total() -> None:
+    """Row 12: the provider is closed and the permit free; the provider's breaker hears nothing of it."""
+    provider, start = ScriptedProvider(["a", "b", DONE]), now()
+    guarded = upstream(provider, max_concurrency=1, breaker_failures=1)
+    call = context("p/m")
+    with pytest.raises(GenerationError) as caught:
+        async with aclosing(attempt_loop(guarded)(call)) as batches:
+            async for _ in batches:
+                await asyncio.sleep(10_000)
+    assert (caught.value.reason, caught.value.committed) == (Reason.DEADLINE_EXCEEDED, True)
+    assert now() - start == pytest.approx(100)
+    assert outcomes(call) == ["p:FAILED:DEADLINE_EXCEEDED"]
+    assert guarded.breaker.state is State.CLOSED
+    assert provider.closed == 1
+    await guarded.gate.enter(0)
+
+
+@paused
+async def test_a_failed_request_is_forgotten_at_once() -> None:
+    """No error keeps it alive through its traceback: prompts may be large, and the collector comes late."""
+
+    class Attempts(list[v1.Attempt]):
+        pass
+
+    gc.disable()
+    try:
+        for script in ([error()], ["a", error()], [100.0], ["a", 100.0]):
+            call = context("p/m", "q/m")
+            call.record.attempts = Attempts()
+            alive = weakref.ref(call.record.attempts)
+            other = ScriptedProvider([error(Reason.INVALID_REQUEST)], name="q")
+            with pytest.raises(GenerationError) as caught:
+                await collect(attempt_loop(upstream(ScriptedProvider(script)), upstream(other)), call)
+            del call, caught
+            await asyncio.sleep(0)  # the loop drops the last callback
+            assert alive() is None
+    finally:
+        gc.enable()
 
 
 @paused

@@ -70,6 +70,41 @@ def test_an_abandoned_probe_lets_the_next_one_through() -> None:
     assert breaker.admit() is None
 
 
+def test_a_probe_that_has_begun_to_answer_lets_others_through() -> None:
+    """A stream may last for minutes: its first content is enough, but the next failure is one too many."""
+    breaker, clock, _ = make()
+    fail(breaker, 3)
+    clock.now = 31
+    assert breaker.admit() is None
+    probe = breaker.answering(breaker.epoch)
+    assert all(breaker.admit() is None for _ in range(20))
+    breaker.failed(probe)
+    assert breaker.state is State.OPEN
+
+
+def test_a_probe_whose_answer_was_whole_starts_the_count_anew() -> None:
+    """It takes as many failures as ever to open the breaker again."""
+    breaker, clock, _ = make()
+    fail(breaker, 3)
+    clock.now = 31
+    assert breaker.admit() is None
+    breaker.succeeded(breaker.answering(breaker.epoch))
+    fail(breaker, 2)
+    assert breaker.state is State.CLOSED
+
+
+def test_asking_when_to_call_is_not_calling() -> None:
+    """Any number may ask; the probe is still there for the one who goes."""
+    breaker, clock, _ = make()
+    fail(breaker, 3)
+    assert breaker.retry_after() == 30
+    clock.now = 31
+    assert all(breaker.retry_after() is None for _ in range(20))
+    assert breaker.state is State.OPEN
+    assert breaker.admit() is None
+    assert breaker.retry_after() == 30
+
+
 def test_reports_from_before_a_change_tell_nothing() -> None:
     """A slow call that began while the breaker was closed neither closes it nor counts as its probe."""
     breaker, clock, _ = make()
@@ -93,7 +128,11 @@ LEGAL = {
 }
 
 
-@given(st.lists(st.sampled_from(["admit", "succeeded", "failed", "abandoned", "wait"]), max_size=200))
+@given(
+    st.lists(
+        st.sampled_from(["admit", "answering", "succeeded", "failed", "abandoned", "wait"]), max_size=200
+    )
+)
 def test_only_legal_transitions(actions: list[str]) -> None:
     """Whatever callers do, the state moves along the diagram, and half-open never has two probes out."""
     breaker, clock, seen = make(failures=2, open_for=5)
@@ -105,6 +144,8 @@ def test_only_legal_transitions(actions: list[str]) -> None:
         elif action == "admit":
             if breaker.admit() is None:
                 out.append(breaker.epoch)
+        elif action == "answering" and out:
+            out.append(breaker.answering(out.pop(0)))
         elif out:
             getattr(breaker, action)(out.pop(0))
         if breaker.state is State.HALF_OPEN:

@@ -49,11 +49,11 @@ async def test_readiness_moves_once_in_a_long_outage_and_once_after_it() -> None
 
 @paused
 async def test_a_short_dip_does_not_touch_readiness() -> None:
-    """Hysteresis: back within the hold time, nobody is told."""
+    """Hysteresis: back within the hold time, nobody is told, however long all was well before."""
     monitor, _ = make("a")
     published = Published()
     task = asyncio.create_task(monitor.run(published))
-    await asyncio.sleep(1)
+    await asyncio.sleep(3600)
     monitor.breaker_changed("a", State.OPEN)
     await asyncio.sleep(5)
     monitor.breaker_changed("a", State.CLOSED)
@@ -76,6 +76,22 @@ async def test_one_provider_that_serves_is_enough() -> None:
     assert [ready for _, ready in published.ready] == [True]
     assert published.providers == {"a": [True, False], "b": [True], "c": [False]}
     assert providers["b"].checks == 0
+
+
+@paused
+async def test_a_check_that_hangs_does_not_delay_the_others() -> None:
+    """What is down is checked at the same time, and its return is told within one more interval."""
+
+    class Hanging(ScriptedProvider):
+        async def check(self) -> None:
+            await asyncio.sleep(1000)
+
+    providers = {name: Hanging(["x"], name=name) for name in "abc"} | {"d": ScriptedProvider(["x"], name="d")}
+    monitor, published = HealthMonitor(providers, dict.fromkeys("abcd", "down"), clock=now), Published()
+    task = asyncio.create_task(monitor.run(published))
+    await asyncio.sleep(21)
+    task.cancel()
+    assert published.providers["d"] == [False, True]
 
 
 @paused

@@ -31,6 +31,10 @@ def turn(role: v1.Role, *parts: v1.Part) -> v1.GenerateRequest:
     return ask(messages=[v1.Message(role=role, parts=parts), HELLO])
 
 
+def result(*parts: v1.Part) -> v1.Part:
+    return v1.Part(tool_result=v1.ToolResult(tool_call_id="1", parts=parts))
+
+
 def test_a_whole_conversation_is_fine() -> None:
     """Every role, every kind of part, where it belongs."""
     call = v1.ToolCall(id="1", name="f", arguments_json='{"a": 1}')
@@ -54,7 +58,10 @@ def test_a_whole_conversation_is_fine() -> None:
                         v1.Part(tool_call=call),
                     ],
                 ),
-                v1.Message(role=v1.ROLE_TOOL, parts=[v1.Part(tool_result=v1.ToolResult(tool_call_id="1"))]),
+                v1.Message(
+                    role=v1.ROLE_TOOL,
+                    parts=[result(), result(v1.Part(text="1"), v1.Part(file=v1.Media(uri="file-1")))],
+                ),
                 v1.Message(role=v1.ROLE_ASSISTANT),
                 HELLO,
             ],
@@ -105,6 +112,20 @@ def test_a_whole_conversation_is_fine() -> None:
          ["response_format.json_schema.json_schema"]),
         (ask(attribution=v1.Attribution(user="x" * 257)), ["attribution.user"]),
         (ask(attribution=v1.Attribution(labels={str(n): "" for n in range(17)})), ["attribution.labels"]),
+        (turn(v1.ROLE_TOOL, result(v1.Part(text="x"), v1.Part())),
+         ["messages[0].parts[0].tool_result.parts[1]"]),
+        (turn(v1.ROLE_TOOL, result(v1.Part(tool_call=v1.ToolCall(id="1", name="f")))),
+         ["messages[0].parts[0].tool_result.parts[0]"]),
+        (turn(v1.ROLE_TOOL, result(v1.Part(image=v1.Media(data=b"x")))),
+         ["messages[0].parts[0].tool_result.parts[0].image.mime_type"]),
+        (ask(model="x" * 257), ["model"]),
+        (ask(fallback=v1.FallbackOptions(models=["x"] * 17)), ["fallback.models"]),
+        (ask(fallback=v1.FallbackOptions(models=["x" * 257])), ["fallback.models"]),
+        (ask(tools=[v1.Tool()] * 10_001), ["tools"]),
+        (ask(messages=[v1.Message()] * 100_001), ["messages"]),
+        (turn(v1.ROLE_USER, *[v1.Part(text="x")] * 100_000), ["messages"]),
+        (turn(v1.ROLE_TOOL, result(*[v1.Part()] * 100_000)), ["messages"]),
+        (ask(messages=[v1.Message()] * 1_000), [f"messages[{index}].role" for index in range(100)]),
         (ask(idempotency_key="x" * 257), ["idempotency_key"]),
         (ask(idempotency_key="x" * 257, sampling=v1.Sampling(temperature=9, frequency_penalty=-3)),
          ["sampling.temperature", "sampling.frequency_penalty", "idempotency_key"]),
@@ -113,6 +134,13 @@ def test_a_whole_conversation_is_fine() -> None:
 def test_what_is_wrong_is_named(request_: v1.GenerateRequest, wrong: list[str]) -> None:
     """Each field by its path, all of them at once."""
     assert fields(request_) == wrong
+
+
+def test_arguments_may_be_large() -> None:
+    """Their syntax is checked, and nothing is built of them."""
+    for inner in ("[" + "[]," * 1_000_000 + "1]", "9" * 5_000, "1e999"):
+        call = v1.ToolCall(id="1", name="f", arguments_json=f'{{"a": {inner}}}')
+        assert not fields(turn(v1.ROLE_ASSISTANT, v1.Part(tool_call=call)))
 
 
 @given(st.binary(max_size=300))

@@ -60,6 +60,20 @@ async def test_time_at_rest_does_not_count() -> None:
 
 
 @paused
+async def test_the_total_bounds_time_at_rest() -> None:
+    """A caller that does not read holds nothing for ever, and it is not the provider that was slow."""
+    start = now()
+    with pytest.raises(GenerationError) as caught, Watchdog(20, Reason.TOTAL_TIMEOUT) as watchdog:
+        watchdog.arm(5, Reason.IDLE_TIMEOUT)
+        await asyncio.sleep(1)
+        watchdog.rest()
+        await asyncio.sleep(500)
+    assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+    assert "did not read" in caught.value.fact.message
+    assert now() - start == pytest.approx(20)
+
+
+@paused
 async def test_the_total_bounds_every_wait() -> None:
     """Progress does not extend the total."""
     start = now()

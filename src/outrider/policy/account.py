@@ -54,12 +54,11 @@ class Accountant:
                             await self._complete(context, batch[-1].completed)
                         yield batch
             except GenerationError as error:
-                record.outcome, record.reason = Outcome.FAILED, error.reason
-                await self._measure(context)
-                error.failure = self._failure(record)
-                self._settle(record)
+                await self._fail(context, error)
                 raise
-            except (asyncio.CancelledError, GeneratorExit):
+            except (asyncio.CancelledError, GeneratorExit) as left:
+                if Reason.DRAINING in left.args:
+                    raise await self._cut(context) from None
                 record.outcome, record.reason = Outcome.CANCELLED, Reason.CANCELLED
                 self._settle_later(context)
                 raise
@@ -75,6 +74,29 @@ class Accountant:
         """Wait until every record is settled."""
         while self._settling:
             await asyncio.wait(self._settling)
+
+    async def _fail(self, context: RequestContext, error: GenerationError) -> None:
+        """Tell the error what had happened, and settle."""
+        record = context.record
+        record.outcome, record.reason = Outcome.FAILED, error.reason
+        try:
+            await self._measure(context)
+        except BaseException:
+            # The deadline that failed the request may end the caller's call in the same moment.
+            self._settle_later(context)
+            raise
+        error.failure = self._failure(record)
+        self._settle(record)
+
+    async def _cut(self, context: RequestContext) -> GenerationError:
+        """The sidecar, not the caller, has cancelled this request: what to tell the caller."""
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        error = GenerationError(Reason.DRAINING, "the sidecar has stopped before the answer was whole")
+        error.committed = context.record.last_sequence > 0
+        await self._fail(context, error)
+        return error
 
     async def _complete(self, context: RequestContext, completed: v1.Completed) -> None:
         """Fill in what only the sidecar knows."""
@@ -136,8 +158,10 @@ class Accountant:
         task.add_done_callback(self._settling.discard)
 
     async def _measure_and_settle(self, context: RequestContext) -> None:
-        await self._measure(context)
-        self._settle(context.record)
+        try:
+            await self._measure(context)
+        finally:
+            self._settle(context.record)
 
     def _settle(self, record: Record) -> None:
         record.finished_at = self._clock()

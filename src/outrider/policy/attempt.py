@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from itertools import count
 from typing import TYPE_CHECKING
 
 from outrider.core.errors import GenerationError, Reason, Remedy
@@ -35,43 +36,51 @@ class AttemptLoop:
 
     async def __call__(self, context: RequestContext) -> AsyncGenerator[Batch, None]:
         """Answer, or raise the last target's GenerationError."""
-        failed = GenerationError(Reason.MODEL_UNKNOWN, "the plan has no target")
-        waited = 0.0
         for position, target in enumerate(context.plan, start=1):
+            last = position == len(context.plan)
             upstream = self._upstreams[target.provider]
             upstream.retry_budget.deposit()
-            retry = 0
-            while True:
+            waited = 0.0
+            for retry in count(1):
                 trial = Trial(context, target, upstream, self._observer, self._clock, waited)
                 try:
                     async with aclosing(trial.run()) as batches:
                         async for batch in batches:
                             yield batch
                 except GenerationError as error:
-                    failed = error
+                    # Kept under a name for later, the error would form a cycle with its traceback, and hold
+                    # the whole prompt until the garbage collector comes: it is raised here or dropped.
+                    delay = self._delay(context, upstream, error, retry, last=last)
+                    if delay is None and (last or error.committed or error.traits.remedy is Remedy.NONE):
+                        raise
                 else:
                     return
-                if failed.committed or failed.traits.remedy is Remedy.NONE:
-                    raise failed
-                retry += 1
-                delay = self._delay(context, upstream, failed, retry, last=position == len(context.plan))
                 if delay is None:
-                    waited = 0.0
                     break
-                await asyncio.sleep(delay)
-                waited = delay
-        raise failed
+                waited = await self._pause(context, delay)
+        raise GenerationError(Reason.MODEL_UNKNOWN, "the plan has no target")
 
     def _delay(
         self, context: RequestContext, upstream: Upstream, error: GenerationError, retry: int, *, last: bool
     ) -> float | None:
         """Seconds until the same target is tried again; None where it is used up."""
-        retries = upstream.retries
-        if error.traits.remedy is not Remedy.RETRY or retry >= retries.max_attempts:
+        retries, asked = upstream.retries, error.fact.retry_after or 0.0
+        if error.committed or error.traits.remedy is not Remedy.RETRY or retry >= retries.max_attempts:
             return None
-        delay = max(retries.backoff.delay(retry, self._random), error.fact.retry_after or 0.0)
         # The next target is better than a long wait; without one, wait as long as is sensible.
-        patience = retries.max_retry_after if last else retries.backoff.cap
-        if delay > patience or delay >= context.deadline - self._clock():
+        if asked > (retries.max_retry_after if last else retries.backoff.cap):
+            return None
+        delay = max(retries.backoff.delay(retry, self._random), asked)
+        if delay >= context.deadline - self._clock():
             return None
         return delay if upstream.retry_budget.withdraw() else None
+
+    async def _pause(self, context: RequestContext, delay: float) -> float:
+        """Wait, on record even where the caller leaves meanwhile. Gives the seconds."""
+        began = self._clock()
+        try:
+            await asyncio.sleep(delay)
+        finally:
+            waited = self._clock() - began
+            context.record.waited += waited
+        return waited

@@ -43,21 +43,37 @@ class Breaker:
         self.state = State.CLOSED
         self.epoch = 0  # of the state; a report on a call from an earlier epoch tells nothing new
 
-    def admit(self) -> float | None:
-        """None: go ahead, and report back by one of the methods below with today's `epoch`.
-
-        Otherwise the seconds until it is worth asking again.
-        """
+    def retry_after(self) -> float | None:
+        """Seconds until it is worth calling; None: now."""
         if self.state is State.CLOSED:
             return None
         remaining = self._opened_at + self._pause - self._clock()
         if remaining > 0:
             return remaining
-        if self._probing:
-            return self._open_for
-        self._probing = True
-        self._enter(State.HALF_OPEN)
-        return None
+        return self._open_for if self._probing else None
+
+    def admit(self) -> float | None:
+        """None: go ahead, and report back by one of the methods below with today's `epoch`.
+
+        Otherwise what `retry_after` says.
+        """
+        remaining = self.retry_after()
+        if remaining is None and self.state is not State.CLOSED:
+            self._probing = True
+            self._enter(State.HALF_OPEN)
+        return remaining
+
+    def answering(self, epoch: int) -> int:
+        """The provider has begun to answer. Gives the epoch with which to report how the call ends.
+
+        That is enough of a probe: a stream may last for minutes. Until one answer is whole, a single
+        failure opens the breaker again.
+        """
+        if epoch != self.epoch or self.state is not State.HALF_OPEN:
+            return epoch
+        self._probing = False
+        self._enter(State.CLOSED)
+        return self.epoch
 
     def succeeded(self, epoch: int) -> None:
         """The provider answered."""

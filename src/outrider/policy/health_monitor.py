@@ -62,7 +62,7 @@ class HealthMonitor:
         self.health = {name: Health(name not in down, down.get(name, ""), now) for name in providers}
         self._changed = set(self.health)
         self._woken = asyncio.Event()
-        self._none_since = -math.inf
+        self._served_until = -math.inf  # by the provider that went down last
         self._ready = False
 
     def breaker_changed(self, name: str, state: State) -> None:
@@ -95,23 +95,28 @@ class HealthMonitor:
 
     def _evaluate(self) -> bool:
         if any(health.serving for health in self.health.values()):
-            self._none_since = self._clock()
             return True
-        return self._clock() - self._none_since < self._hold
+        return self._clock() - self._served_until < self._hold
 
     async def _check_down(self) -> None:
-        for name, provider in self._providers.items():
-            if self.health[name].serving:
-                continue
-            try:
-                async with asyncio.timeout(self._interval):
-                    await provider.check()
-            except (GenerationError, TimeoutError):
-                continue
-            self._set(name, serving=True)
+        # All at once: one that does not answer must not delay what is to be told of the others.
+        async with asyncio.TaskGroup() as group:
+            for name, provider in self._providers.items():
+                if not self.health[name].serving:
+                    group.create_task(self._check(name, provider))
+
+    async def _check(self, name: str, provider: Provider) -> None:
+        try:
+            async with asyncio.timeout(self._interval):
+                await provider.check()
+        except (GenerationError, TimeoutError):
+            return
+        self._set(name, serving=True)
 
     def _set(self, name: str, *, serving: bool, reason: str = "") -> None:
         if self.health[name].serving is not serving:
+            if not serving:
+                self._served_until = self._clock()
             self.health[name] = Health(serving, reason, time.time())
             self._changed.add(name)
             self._woken.set()

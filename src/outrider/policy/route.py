@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from outrider.core.context import RequestContext
     from outrider.core.ports import Batch, Handler, Stage
 
+_LONGEST_NAME = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Models:
@@ -93,10 +95,11 @@ class RouteTable:
     def _explain(self, name: str) -> str:
         if not name:
             return "no model is named, and no default model is configured"
+        name = name[:_LONGEST_NAME]  # looking for what is similar takes time with every letter
         known = [*self._aliases, *self._owners, *(str(t[0]) for _, t in self.names())]
         close = get_close_matches(name, known, n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "name an alias, or 'provider/model'"
-        return f"unknown model {name[:128]!r}; {hint}"
+        return f"unknown model {name!r}; {hint}"
 
 
 @dataclass(frozen=True, slots=True)

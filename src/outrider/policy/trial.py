@@ -59,7 +59,7 @@ class Trial:
                     async for batch in batches:
                         watchdog.rest()
                         if not self._committed:
-                            self._committed = True
+                            self._commit()
                             batch.insert(0, self._announce())
                         if batch[-1].HasField("completed"):
                             # Before the last batch leaves: it is to carry this attempt's outcome.
@@ -87,26 +87,35 @@ class Trial:
             remaining = self._remaining()
             if remaining <= 0:
                 raise GenerationError(Reason.DEADLINE_EXCEEDED, "the caller's deadline has passed")
-            pause = self._upstream.breaker.admit()
-            if pause is not None:
-                raise GenerationError(
-                    Reason.BREAKER_OPEN,
-                    f"{self._target.provider} kept failing; the next call to it is in {pause:.1f} s",
-                    retry_after=pause,
-                )
-            self._epoch = self._upstream.breaker.epoch
+            breaker = self._upstream.breaker
+            self._heed(breaker.retry_after())
+            await self._queue(remaining)
             try:
-                await self._upstream.gate.enter(remaining)
-            except BaseException:
-                self._upstream.breaker.abandoned(self._epoch)
+                self._heed(breaker.admit())  # it may have opened meanwhile
+            except GenerationError:
+                self._upstream.gate.leave()
                 raise
+            self._epoch = breaker.epoch
         except GenerationError as error:
             self._report(v1.Attempt.OUTCOME_SKIPPED, error)
             raise
-        entered = self._clock()
-        self._waited += entered - self._started
-        self._started = entered
-        self._context.record.waited += self._waited
+
+    def _heed(self, pause: float | None) -> None:
+        if pause is not None:
+            raise GenerationError(
+                Reason.BREAKER_OPEN,
+                f"{self._target.provider} kept failing; the next call to it is in {pause:.1f} s",
+                retry_after=pause,
+            )
+
+    async def _queue(self, remaining: float) -> None:
+        try:
+            await self._upstream.gate.enter(remaining)
+        finally:
+            waited = self._clock() - self._started
+            self._started += waited
+            self._waited += waited
+            self._context.record.waited += waited
 
     def _watchdog(self) -> Watchdog:
         total, remaining = self._upstream.timeouts.total, self._remaining()
@@ -134,8 +143,12 @@ class Trial:
             warnings=warnings,
         )
 
-    def _announce(self) -> v1.GenerateResponse:
+    def _commit(self) -> None:
+        self._committed = True
         self._context.record.progress = self._progress
+        self._epoch = self._upstream.breaker.answering(self._epoch)
+
+    def _announce(self) -> v1.GenerateResponse:
         return v1.GenerateResponse(
             started=v1.Started(
                 request_id=self._context.id,
@@ -150,17 +163,19 @@ class Trial:
         if self._attempt is not None:
             return
         self._tell_breaker(outcome, error)
-        if outcome == v1.Attempt.OUTCOME_CANCELLED and self._progress.upstream_status == 200:
-            # The provider was at work, and will bill for it.
+        late = error is not None and error.reason is Reason.DEADLINE_EXCEEDED
+        if (late or outcome == v1.Attempt.OUTCOME_CANCELLED) and self._progress.upstream_status == 200:
+            # The caller has left, but the provider was at work, and will bill for it.
             self._context.record.progress = self._progress
         self._report(outcome, error)
 
     def _tell_breaker(self, outcome: v1.Attempt.Outcome, error: GenerationError | None) -> None:
         breaker, traits = self._upstream.breaker, error and error.traits
+        answered = self._progress.upstream_status > 0
         if traits and traits.trips_breaker:
             breaker.failed(self._epoch)
         elif outcome == v1.Attempt.OUTCOME_SUCCEEDED or (
-            traits and traits.fault is Fault.CALLER and not traits.timeout
+            traits and traits.fault is Fault.CALLER and not traits.timeout and answered
         ):
             breaker.succeeded(self._epoch)  # a provider that refuses a bad request is well
         else:

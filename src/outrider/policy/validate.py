@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,9 +17,16 @@ if TYPE_CHECKING:
     from outrider.core.context import RequestContext
     from outrider.core.ports import Batch, Handler
 
-_MAX_BYTES = 256  # of identifiers and attribution
+_MAX_BYTES = 256  # of names, identifiers and attribution
 _MAX_LABELS = 16
 _MAX_STOPS = 16
+_MAX_FALLBACKS = 16
+_MAX_TOOLS = 10_000
+# Of messages and parts together. A message may take two bytes, so that 64 MB of them would hold the loop for
+# a minute. Anthropic takes as many: https://platform.claude.com/docs/en/api/messages/create, `messages`.
+_MAX_PARTS = 100_000
+_TOO_MANY = Violation("messages", f"at most {_MAX_PARTS}, their parts included")
+_MAX_VIOLATIONS = 100
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 _ONLY_FROM = {
@@ -27,6 +35,7 @@ _ONLY_FROM = {
     "opaque": v1.ROLE_ASSISTANT,
     "tool_result": v1.ROLE_TOOL,
 }
+_MEDIA = ("image", "audio", "file")
 _RANGES = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
@@ -46,19 +55,8 @@ def validate(inner: Handler) -> Handler:
 
 
 def check_request(request: v1.GenerateRequest) -> None:
-    """Raise GenerationError INVALID_REQUEST that names every field that is wrong."""
-    violations = [*_messages(request)]
-    # Most requests have none of these: asking is cheaper than looking.
-    if request.tools or request.HasField("tool_choice"):
-        violations += _tools(request)
-    if request.HasField("sampling"):
-        violations += _sampling(request.sampling)
-    if request.HasField("response_format"):
-        violations += _response_format(request.response_format)
-    if request.HasField("attribution"):
-        violations += _attribution(request.attribution)
-    if _too_long(request.idempotency_key):
-        violations.append(Violation("idempotency_key", f"at most {_MAX_BYTES} bytes"))
+    """Raise GenerationError INVALID_REQUEST that names the fields that are wrong, up to 100 of them."""
+    violations = list(islice(_violations(request), _MAX_VIOLATIONS))
     if violations:
         first = violations[0]
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
@@ -66,12 +64,36 @@ def check_request(request: v1.GenerateRequest) -> None:
         raise GenerationError(Reason.INVALID_REQUEST, message, violations=violations)
 
 
+def _violations(request: v1.GenerateRequest) -> Iterator[Violation]:
+    yield from _messages(request)
+    # Most requests have none of these: asking is cheaper than looking.
+    if request.tools or request.HasField("tool_choice"):
+        yield from _tools(request)
+    if request.HasField("sampling"):
+        yield from _sampling(request.sampling)
+    if request.HasField("response_format"):
+        yield from _response_format(request.response_format)
+    if request.HasField("attribution"):
+        yield from _attribution(request.attribution)
+    if request.HasField("fallback"):
+        yield from _fallback(request.fallback)
+    if _too_long(request.model):
+        yield Violation("model", f"at most {_MAX_BYTES} bytes")
+    if _too_long(request.idempotency_key):
+        yield Violation("idempotency_key", f"at most {_MAX_BYTES} bytes")
+
+
 def _messages(request: v1.GenerateRequest) -> Iterator[Violation]:
     if not request.messages:
         yield Violation("messages", "at least one message is needed")
         return
+    room = _MAX_PARTS - len(request.messages)
     for index, message in enumerate(request.messages):
         path = f"messages[{index}]"
+        room -= len(message.parts)
+        if room < 0:
+            yield _TOO_MANY
+            return
         role = message.role
         if role not in _ROLES:
             yield Violation(f"{path}.role", "set one of ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL")
@@ -80,6 +102,11 @@ def _messages(request: v1.GenerateRequest) -> Iterator[Violation]:
             yield Violation(f"{path}.parts", "at least one part is needed")
         for position, part in enumerate(message.parts):
             kind = part.WhichOneof("content")
+            if kind == "tool_result":
+                room -= len(part.tool_result.parts)
+                if room < 0:
+                    yield _TOO_MANY
+                    return
             if kind != "text" or role == v1.ROLE_TOOL:
                 yield from _part(part, kind, role, f"{path}.parts[{position}]")
     if all(message.role == v1.ROLE_SYSTEM for message in request.messages):
@@ -94,22 +121,39 @@ def _part(part: v1.Part, kind: str | None, role: v1.Role, path: str) -> Iterator
     if needed != role or (role == v1.ROLE_TOOL and kind != "tool_result"):
         expected = v1.Role.Name(needed if needed != role else v1.ROLE_USER)
         yield Violation(f"{path}.{kind}", f"belongs in a message of {expected}")
-    elif kind in ("image", "audio", "file"):
-        media: v1.Media = getattr(part, kind)
-        if media.WhichOneof("source") is None:
-            yield Violation(f"{path}.{kind}", "set `data` or `uri`")
-        elif media.HasField("data") and "/" not in media.mime_type:
-            yield Violation(f"{path}.{kind}.mime_type", "needed with `data`, such as 'image/png'")
+    elif kind in _MEDIA:
+        yield from _media(getattr(part, kind), f"{path}.{kind}")
     elif kind == "tool_call":
         if not part.tool_call.name or not part.tool_call.id:
             yield Violation(f"{path}.tool_call", "`id` and `name` are needed")
         elif not _is_object(part.tool_call.arguments_json or "{}"):
             yield Violation(f"{path}.tool_call.arguments_json", "must be a JSON object")
-    elif kind == "tool_result" and not part.tool_result.tool_call_id:
-        yield Violation(f"{path}.tool_result.tool_call_id", "names the call that it answers")
+    elif kind == "tool_result":
+        yield from _tool_result(part.tool_result, f"{path}.tool_result")
+
+
+def _media(media: v1.Media, path: str) -> Iterator[Violation]:
+    if media.WhichOneof("source") is None:
+        yield Violation(path, "set `data` or `uri`")
+    elif media.HasField("data") and "/" not in media.mime_type:
+        yield Violation(f"{path}.mime_type", "needed with `data`, such as 'image/png'")
+
+
+def _tool_result(result: v1.ToolResult, path: str) -> Iterator[Violation]:
+    if not result.tool_call_id:
+        yield Violation(f"{path}.tool_call_id", "names the call that it answers")
+    for index, part in enumerate(result.parts):
+        kind = part.WhichOneof("content")
+        if kind in _MEDIA:
+            yield from _media(getattr(part, kind), f"{path}.parts[{index}].{kind}")
+        elif kind != "text":
+            yield Violation(f"{path}.parts[{index}]", "must be text, an image, a sound or a file")
 
 
 def _tools(request: v1.GenerateRequest) -> Iterator[Violation]:
+    if len(request.tools) > _MAX_TOOLS:
+        yield Violation("tools", f"at most {_MAX_TOOLS}")
+        return
     names: set[str] = set()
     for index, tool in enumerate(request.tools):
         path = f"tools[{index}]"
@@ -162,15 +206,28 @@ def _attribution(attribution: v1.Attribution) -> Iterator[Violation]:
         yield Violation("attribution.labels", f"at most {_MAX_LABELS}, each at most {_MAX_BYTES} bytes")
 
 
+def _fallback(fallback: v1.FallbackOptions) -> Iterator[Violation]:
+    if len(fallback.models) > _MAX_FALLBACKS or any(map(_too_long, fallback.models)):
+        yield Violation("fallback.models", f"at most {_MAX_FALLBACKS}, each at most {_MAX_BYTES} bytes")
+
+
 _ROLES = frozenset({v1.ROLE_SYSTEM, v1.ROLE_USER, v1.ROLE_ASSISTANT, v1.ROLE_TOOL})
 
 
 def _too_long(text: str) -> bool:
-    return len(text.encode()) > _MAX_BYTES
+    return 4 * len(text) > _MAX_BYTES and len(text.encode()) > _MAX_BYTES
+
+
+class _Object(msgspec.Struct):
+    """Any JSON object: what it holds is checked and skipped, never built."""
+
+
+_OBJECT = msgspec.json.Decoder(_Object)
 
 
 def _is_object(text: str) -> bool:
     try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except (msgspec.DecodeError, RecursionError, ValueError):
+        _OBJECT.decode(text)
+    except (msgspec.DecodeError, RecursionError):
         return False
+    return True

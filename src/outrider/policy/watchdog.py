@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Watchdog:
     """Cancels the current task's wait once its limit has passed, and turns that into a GenerationError.
 
-    One per attempt, as a context manager around it. `arm` before each wait, `rest` after it: time spent
-    elsewhere, such as on a slow caller, does not count against an idle limit. Arming again only moves a
+    One per attempt, as a context manager around it. `arm` before each wait, `rest` after it: time spent on
+    a slow caller does not count against an idle limit, only against the total. Arming again only moves a
     number; the loop's timer is set anew at most once per limit. (asyncio.timeout sets and cancels a timer
     per wait, which is 2 µs for each chunk.)
     """
@@ -34,8 +34,8 @@ class Watchdog:
         self._last = self._loop.time() + total
         self._last_reason = total_reason
         self._limit = self._when = math.inf
-        self._reason = total_reason
-        self._expired: Reason | None = None
+        self._reason: Reason | None = total_reason  # None: the caller's time has run out
+        self._expired: tuple[Reason, str] | None = None
         self._handle: asyncio.TimerHandle | None = None
 
     def arm(self, seconds: float, reason: Reason) -> None:
@@ -46,8 +46,8 @@ class Watchdog:
             self._set_timer(self._limit)
 
     def rest(self) -> None:
-        """The wait is over."""
-        self._limit = math.inf
+        """The wait is over. Until the next one the caller is waited for, and may use up the total."""
+        self._limit, self._reason = self._last, None
 
     def _set_timer(self, when: float) -> None:
         if self._handle is not None:
@@ -58,12 +58,10 @@ class Watchdog:
     def _fire(self) -> None:
         self._handle = None
         self._when = math.inf
-        if self._limit == math.inf:
-            return
         if self._loop.time() < self._limit:
             self._set_timer(self._limit)
             return
-        self._expired = self._reason
+        self._expired = self._reason or Reason.DEADLINE_EXCEEDED, _MESSAGES[self._reason]
         self._task.cancel()
 
     def __enter__(self) -> Watchdog:
@@ -77,8 +75,9 @@ class Watchdog:
         if self._expired is None:
             return
         others = self._task.uncancel() > self._cancelling
-        if kind is not None and issubclass(kind, asyncio.CancelledError) and not others:
-            raise GenerationError(self._expired, _MESSAGES[self._expired]) from None
+        # Cancelled at rest, the task leaves the caller first, and closes the stream on its way out.
+        if kind is not None and issubclass(kind, (asyncio.CancelledError, GeneratorExit)) and not others:
+            raise GenerationError(*self._expired) from None
 
 
 _MESSAGES = {
@@ -86,4 +85,5 @@ _MESSAGES = {
     Reason.IDLE_TIMEOUT: "the provider fell silent in mid-answer (idle timeout)",
     Reason.TOTAL_TIMEOUT: "the answer took longer than one attempt may (total timeout)",
     Reason.DEADLINE_EXCEEDED: "the caller's deadline has passed",
+    None: "the caller did not read the answer in time",
 }

@@ -10,6 +10,7 @@ from outrider.providers.anthropic_content import FORMAT
 from outrider.providers.anthropic_decode import MessageDecoder, StreamDecoder
 from outrider.providers.anthropic_encode import encode_count, encode_generate
 from outrider.providers.anthropic_wire import COUNT
+from outrider.providers.sniffing import SniffingDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,11 +41,13 @@ class AnthropicFormat:
         return WireRequest("v1/messages", body, _HEADERS, call.connect_timeout)
 
     def decoder(self, call: Call, content_type: str) -> Decoder:
-        """By what came rather than by what was asked for; by what was asked for where no type came."""
-        kind = content_type.lower()
-        if "event-stream" in kind or (not kind and call.streaming):
-            return StreamDecoder(call.progress)
-        return MessageDecoder(call.progress)
+        """By what comes rather than by what was asked for."""
+        return SniffingDecoder(
+            content_type,
+            call.streaming,
+            stream=lambda: StreamDecoder(call.progress),
+            whole=lambda: MessageDecoder(call.progress),
+        )
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> GenerationError:
         """What an answer with another status means."""

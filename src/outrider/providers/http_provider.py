@@ -51,33 +51,35 @@ class HttpProvider:
     async def generate(self, call: Call) -> AsyncGenerator[Batch, None]:
         """Stream the answer. Raises GenerationError."""
         with self._guard(self._key()):
-            async with self._transport.open(await self._encode(call)) as response:
-                call.progress.upstream_status = response.status
-                if response.status != _OK:
-                    yield _ended_by_filter(await self._rejection(response))
-                    return
-                decoder = self._format.decoder(call, response.headers.get("content-type", ""))
-                size = 0
-                async for data in response:
-                    size += len(data)
-                    if size > self._max_response_bytes:
-                        raise GenerationError(
-                            Reason.RESPONSE_TOO_LARGE,
-                            f"the answer is larger than the {self._max_response_bytes} bytes allowed",
-                        )
-                    batch = decoder.feed(data)
+            try:
+                async with self._transport.open(await self._encode(call)) as response:
+                    call.progress.upstream_status = response.status
+                    if response.status != _OK:
+                        raise await self._rejection(response)
+                    decoder = self._format.decoder(call, response.headers.get("content-type", ""))
+                    size = 0
+                    async for data in response:
+                        size += len(data)
+                        if size > self._max_response_bytes:
+                            raise GenerationError(
+                                Reason.RESPONSE_TOO_LARGE,
+                                f"the answer is larger than the {self._max_response_bytes} bytes allowed",
+                            )
+                        batch = decoder.feed(data)
+                        if batch:
+                            yield batch
+                        if decoder.error is not None:
+                            raise decoder.error
+                        if decoder.done:
+                            await _drain(response)
+                            return
+                    batch = decoder.finish()
                     if batch:
                         yield batch
                     if decoder.error is not None:
                         raise decoder.error
-                    if decoder.done:
-                        await _drain(response)
-                        return
-                batch = decoder.finish()
-                if batch:
-                    yield batch
-                if decoder.error is not None:
-                    raise decoder.error
+            except GenerationError as error:
+                yield _ended_by_filter(error)
 
     async def count_tokens(self, request: v1.GenerateRequest, model: str) -> int | None:
         """Input tokens by the provider's own counting call; None where it has none."""
@@ -142,7 +144,7 @@ class HttpProvider:
 
 
 def _ended_by_filter(error: GenerationError) -> Batch:
-    """A prompt that the provider's filter refuses is answered with nothing; other rejections are raised."""
+    """A filter that steps in ends the answer, as its finish reason would; other errors are raised."""
     if error.reason is not Reason.CONTENT_FILTERED:
         raise error
     completed = v1.Completed(

@@ -34,7 +34,7 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
 
 def _mend(data: bytes) -> bytes:
     """The same JSON, as every decoder accepts it. Slow, and rarely needed."""
-    text = data.decode("utf-8", "replace")
+    text = data.decode("utf-8-sig", "replace")
     value = json.loads(text, strict=False, parse_constant=lambda _: None)
     mended = json.dumps(value, ensure_ascii=False)
     # UTF-16 holds lone surrogates apart from pairs, so that only they are replaced.

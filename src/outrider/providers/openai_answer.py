@@ -9,7 +9,7 @@ from outrider.core.errors import GenerationError, Reason
 from outrider.providers import lenient_json, rejection
 from outrider.providers.batch import BatchBuilder
 from outrider.providers.openai_reasoning import ReasoningDetails
-from outrider.providers.openai_tool_calls import ToolCalls
+from outrider.providers.openai_tool_calls import ToolCalls, thought_signature
 from outrider.providers.openai_usage import UsageReader
 from outrider.providers.openai_wire import ANYTHING
 
@@ -134,6 +134,10 @@ class Answer:
         delta = choice.delta or choice.message
         if delta is not None:
             self._read_delta(delta)
+        if choice.usage is not None:
+            self._progress.usage = self._usage.read(choice.usage)
+        if choice.error:
+            raise rejection.classify_error(choice.error)
         reason = choice.finish_reason
         if reason is not None and reason != "":
             self._finish_reason = reason
@@ -150,6 +154,8 @@ class Answer:
         if delta.refusal and isinstance(delta.refusal, str):
             self._refused = True
             self._text(delta.refusal)
+        if delta.extra_content is not None and (signature := thought_signature(delta.extra_content)):
+            self._text("", signature)
         if delta.tool_calls:
             for call in delta.tool_calls:
                 self._calls.add(call)
@@ -178,10 +184,10 @@ class Answer:
             elif isinstance(part.get("text"), str):
                 self._text(part["text"])
 
-    def _text(self, text: str) -> None:
+    def _text(self, text: str, signature: bytes = b"") -> None:
         if self._kind != _TEXT:
             self._begin(_TEXT)
-        self._batch.text(self._part, text)
+        self._batch.text(self._part, text, signature)
 
     def _reasoning(self, text: str, signature: bytes = b"") -> None:
         if self._kind != _REASONING:

@@ -31,6 +31,7 @@ class AssistantEncoder:
             match part.WhichOneof("content"):
                 case "text":
                     texts.append(part.text)
+                    encoded |= self._thought_signature(part, f"{place}.text")
                 case "tool_call":
                     calls.append(self._tool_call(part, f"{place}.tool_call"))
                 case "reasoning":
@@ -77,10 +78,12 @@ class AssistantEncoder:
             "type": "function",
             "function": {"name": call.name, "arguments": call.arguments_json or "{}"},
         }
-        if signature := self._opaque_text(part.signature, field):
-            # https://ai.google.dev/gemini-api/docs/thought-signatures, under OpenAI compatibility
-            encoded["extra_content"] = {"google": {"thought_signature": signature}}
-        return encoded
+        return encoded | self._thought_signature(part, field)
+
+    def _thought_signature(self, part: v1.Part, field: str) -> dict[str, Any]:
+        """https://ai.google.dev/gemini-api/docs/thought-signatures, under OpenAI compatibility"""
+        signature = self._opaque_text(part.signature, field)
+        return {"extra_content": {"google": {"thought_signature": signature}}} if signature else {}
 
     def _opaque_text(self, value: bytes, field: str) -> str:
         """A signature or encrypted reasoning as text; empty where it cannot be sent."""

@@ -11,6 +11,7 @@ from outrider.providers.openai_decode import StreamDecoder, UnaryDecoder
 from outrider.providers.openai_encode import encode_generate
 from outrider.providers.openai_wire import FORMAT
 from outrider.providers.profiles import OPENAI, Profile
+from outrider.providers.sniffing import SniffingDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,11 +36,13 @@ class OpenAIFormat:
         return WireRequest(self._profile.path, body, _HEADERS, call.connect_timeout)
 
     def decoder(self, call: Call, content_type: str) -> Decoder:
-        """By what came rather than by what was asked for; by what was asked for where no type came."""
-        kind = content_type.lower()
-        if "event-stream" in kind or (not kind and call.streaming):
-            return StreamDecoder(call.progress, done_marker=self._profile.done_marker)
-        return UnaryDecoder(call.progress)
+        """By what comes rather than by what was asked for."""
+        return SniffingDecoder(
+            content_type,
+            call.streaming,
+            stream=lambda: StreamDecoder(call.progress, done_marker=self._profile.done_marker),
+            whole=lambda: UnaryDecoder(call.progress),
+        )
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> GenerationError:
         """What an answer with another status means."""

@@ -40,6 +40,7 @@ class Delta(msgspec.Struct, gc=False):
     reasoning: Any = None
     reasoning_content: Any = None
     reasoning_details: Any = None
+    extra_content: Any = None  # Gemini's thought signature
     refusal: Any = None
     tool_calls: list[ToolCall] | None = None
     function_call: Function | None = None
@@ -52,6 +53,8 @@ class Choice(msgspec.Struct, gc=False):
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: Any = None
+    usage: Any = None  # Moonshot's place for it
+    error: Any = None  # OpenRouter's, where the answer broke off
 
 
 class XGroq(msgspec.Struct, gc=False):

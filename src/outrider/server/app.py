@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from outrider.server.guard import ErrorGuard
+from outrider.server.in_flight import InFlight
 from outrider.v1 import generation_service_pb2, provider_service_pb2
 from outrider.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from outrider.v1.provider_service_pb2_grpc import add_ProviderServiceServicer_to_server
@@ -27,6 +30,13 @@ SERVICES: tuple[str, ...] = (
     generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
     provider_service_pb2.DESCRIPTOR.services_by_name["ProviderService"].full_name,
 )
+
+# Health checks have room beyond the limit of requests: a busy sidecar is not a dead one.
+_ROOM_FOR_OTHERS = 1024
+_ARRIVAL_SECONDS = 0.05  # for calls that had come before new ones were refused
+_LAST_WORDS_SECONDS = 0.5  # for the statuses of calls that are cut
+_GOODBYE_SECONDS = 0.1  # for callers to close their connections; who watches health does not
+_MAX_INT = 2**31 - 1
 
 
 class ListenError(Exception):
@@ -65,10 +75,11 @@ class GrpcServer:
         health: Health,
     ) -> None:
         self._settings = settings
+        self._in_flight = InFlight(settings.max_concurrent_requests)
         self._server = grpc.aio.server(
-            interceptors=[ErrorGuard()],
+            interceptors=[ErrorGuard(self._in_flight, settings.max_message_bytes)],
             options=_options(settings),
-            maximum_concurrent_rpcs=settings.max_concurrent_requests,
+            maximum_concurrent_rpcs=settings.max_concurrent_requests + _ROOM_FOR_OTHERS,
         )
         add_GenerationServiceServicer_to_server(generation, self._server)
         add_ProviderServiceServicer_to_server(providers, self._server)
@@ -88,32 +99,66 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, wait up to `grace` seconds for those that run, cancel the rest."""
-        await self._server.stop(grace)
+        """Refuse new calls, wait up to `grace` seconds for those that run, end the rest with DRAINING.
+
+        A grpc server by itself would cancel them without details, and wait for whoever watches health.
+        """
+        stopping = asyncio.create_task(self._server.stop(grace + _LAST_WORDS_SECONDS))
+        try:
+            await asyncio.wait({stopping}, timeout=min(grace, _ARRIVAL_SECONDS))
+            await self._in_flight.ended(within=grace)
+        finally:
+            self._in_flight.cut()
+            await self._in_flight.ended(within=_LAST_WORDS_SECONDS)
+            await asyncio.wait({stopping}, timeout=_GOODBYE_SECONDS)
+            await self._server.stop(None)
+            await stopping
 
     def _listen_tcp(self, address: str) -> int:
         try:
+            _check_free(address)
             tls = self._settings.tls
             if tls is None:
                 return self._server.add_insecure_port(address)
             return self._server.add_secure_port(address, _credentials(tls))
         except (RuntimeError, OSError) as error:
-            raise ListenError(f"cannot listen on {address}: {error}") from error
+            raise ListenError(f"cannot listen on {address}: {_why(error)}") from error
 
     def _listen_unix(self, path: Path) -> None:
-        _remove_stale(path)
-        # Mode 0660 from the first moment: the pod's containers share a group, not a user.
-        umask = os.umask(0o117)
         try:
-            self._server.add_insecure_port(f"unix://{path.absolute()}")
+            _remove_stale(path)
+            _check_bindable(path)
+            # Mode 0660 from the first moment: the pod's containers share a group, not a user.
+            umask = os.umask(0o117)
+            try:
+                self._server.add_insecure_port(f"unix://{path.absolute()}")
+            finally:
+                os.umask(umask)
         except (RuntimeError, OSError) as error:
-            raise ListenError(f"cannot listen on {path}: {error}") from error
-        finally:
-            os.umask(umask)
+            raise ListenError(f"cannot listen on {path}: {_why(error)}") from error
+
+
+def _check_free(address: str) -> None:
+    """Raise OSError where an address cannot be had: grpc says why only in a log of its own."""
+    host, _, port = address.rpartition(":")
+    for family, kind, *_, where in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM):
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+
+
+def _check_bindable(path: Path) -> None:
+    """The same for a Unix socket. Leaves anything that is not a socket alone."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.bind(str(path))
+    path.unlink()
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket of a sidecar that was killed; leave anything else alone."""
+    """Remove the socket of a sidecar that was killed; leave that of a living one, and anything else, alone.
+
+    Raises OSError.
+    """
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -121,10 +166,10 @@ def _remove_stale(path: Path) -> None:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
-        except OSError as error:
-            raise ListenError(f"cannot listen on {path}: {error}") from error
-        else:
-            raise ListenError(f"cannot listen on {path}: another process does")
+
+
+def _why(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def is_loopback(address: str) -> bool:
@@ -137,6 +182,11 @@ def is_loopback(address: str) -> bool:
 
 
 def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Raises OSError where the files cannot be used; grpc would only log it."""
+    check = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    check.load_cert_chain(tls.cert_file, tls.key_file)
+    if tls.client_ca_file:
+        check.load_verify_locations(tls.client_ca_file)
     pair = (tls.key_file.read_bytes(), tls.cert_file.read_bytes())
     client_ca = tls.client_ca_file.read_bytes() if tls.client_ca_file else None
     return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
@@ -144,11 +194,14 @@ def _credentials(tls: Tls) -> grpc.ServerCredentials:
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Beyond its limit grpc answers RESOURCE_EXHAUSTED, as if it were a rate limit. Ours lies below.
+        ("grpc.max_receive_message_length", min(2 * settings.max_message_bytes, _MAX_INT)),
+        # How large an answer may be is for limits.max_response_bytes to say.
+        ("grpc.max_send_message_length", -1),
         # Two sidecars on one port would share its connections at random.
         ("grpc.so_reuseport", 0),
-        # Callers ping during a long prefill; by default they would be cut off for it.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # Callers ping during a long prefill; by default they would be cut off for it. Most ping every 10 s
+        # at most: that must hold with a margin, and they are on this machine.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc.aio import AbortError, ServerInterceptor
 
 from outrider.core.errors import GenerationError, Reason
@@ -15,9 +17,14 @@ from outrider.server.status import to_status
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
+
+    from outrider.server.in_flight import InFlight
 
     RpcHandler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+_OURS = "/outrider."  # how our own methods begin
 
 _log = structlog.get_logger("outrider.server")
 
@@ -25,10 +32,13 @@ _log = structlog.get_logger("outrider.server")
 class ErrorGuard(ServerInterceptor):
     """Turns GenerationError into its status and anything unexpected into INTERNAL with an id.
 
-    grpc would send an unexpected exception's text to the caller word for word.
+    grpc would send an unexpected exception's text to the caller word for word. Calls of our own services
+    count as in flight; health and reflection neither use up the limit nor hold up the drain.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, in_flight: InFlight, max_request_bytes: int) -> None:
+        self._in_flight = in_flight
+        self._max_request_bytes = max_request_bytes
         # Wrapping once per method, not once per call.
         self._wrapped: dict[str, RpcHandler | None] = {}
 
@@ -44,17 +54,23 @@ class ErrorGuard(ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None  # not kept: the names of unknown methods are the caller's
-        self._wrapped[method] = wrapped = handler if handler.request_streaming else _wrap(handler)
-        return wrapped
+        if not handler.request_streaming:
+            counted = self._in_flight if method.startswith(_OURS) else nullcontext()
+            handler = _wrap(handler, counted, self._max_request_bytes)
+        self._wrapped[method] = handler
+        return handler
 
 
-def _wrap(handler: RpcHandler) -> RpcHandler:
+def _wrap(handler: RpcHandler, counted: AbstractContextManager[None], max_bytes: int) -> RpcHandler:
     streaming = handler.response_streaming
     behaviour: Any = handler.unary_stream if streaming else handler.unary_unary
 
     async def guarded(request: object, context: Context) -> object:
         try:
-            return await behaviour(request, context)
+            if isinstance(request, GenerationError):
+                raise request
+            with counted:
+                return await behaviour(request, context)
         except AbortError:
             raise
         except GenerationError as error:
@@ -62,7 +78,9 @@ def _wrap(handler: RpcHandler) -> RpcHandler:
         except asyncio.CancelledError:
             if not context.cancelled():
                 # Cancelled from within: without a status the caller would hang.
-                await _abort(context, GenerationError(Reason.DRAINING, "the sidecar is stopping"))
+                stopping = GenerationError(Reason.DRAINING, "the sidecar is stopping")
+                stopping.committed = streaming  # before the first event, the pipeline would have said so
+                await _abort(context, stopping)
             raise
         except Exception as bug:  # noqa: BLE001 - the last line of defence
             error_id = uuid.uuid4().hex
@@ -70,8 +88,24 @@ def _wrap(handler: RpcHandler) -> RpcHandler:
             return await _abort(context, GenerationError(Reason.INTERNAL, f"unexpected error {error_id}"))
 
     make: Any = grpc.unary_stream_rpc_method_handler if streaming else grpc.unary_unary_rpc_method_handler
-    wrapped: RpcHandler = make(guarded, handler.request_deserializer, handler.response_serializer)
+    deserialize = _checked(handler.request_deserializer, max_bytes)
+    wrapped: RpcHandler = make(guarded, deserialize, handler.response_serializer)
     return wrapped
+
+
+def _checked(deserialize: Any, max_bytes: int) -> Callable[[bytes], object]:
+    """Gives an error in the place of a request that is too large or no message: grpc would call it UNKNOWN."""
+
+    def check(data: bytes) -> object:
+        if len(data) > max_bytes:
+            text = f"the request has {len(data)} bytes; at most {max_bytes} are allowed"
+            return GenerationError(Reason.INVALID_REQUEST, text)
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            return GenerationError(Reason.INVALID_REQUEST, str(error))
+
+    return check
 
 
 async def _abort(context: Context, error: GenerationError) -> object:

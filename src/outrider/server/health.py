@@ -44,6 +44,13 @@ class Health(HealthServicer):  # type: ignore[misc]
             }
         )
 
+    async def enter_graceful_shutdown(self) -> None:
+        """Nothing serves any more but liveness, for good: to drain is not to be dead."""
+        for name in self._server_status:
+            if name != LIVENESS:
+                await self.set(name, NOT_SERVING)
+        self._gracefully_shutting_down = True
+
     async def set_serving(self) -> None:
         """The process and its services have started."""
         for name in self._services:
