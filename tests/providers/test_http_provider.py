@@ -254,14 +254,24 @@ async def test_redirect_is_not_followed(sdk: str) -> None:
     assert error.fact.upstream_status == 307
 
 
-async def test_prompt_stopped_by_a_filter_is_a_normal_end(sdk: str) -> None:
-    """A rejection by the content filter is an answer with a finish reason, not an error."""
-    rejection = json_body(openai_error("filtered", code="content_filter"), 400)
-    async with serving(rejection, sdk=sdk) as (_, provider):
+FILTERED = openai_error("filtered", code="content_filter")
+
+
+@pytest.mark.parametrize(
+    ("answer", "so_far"),
+    [
+        (json_body(FILTERED, 400), ""),
+        (json_body(FILTERED), ""),
+        (stream([*openai_events("so far")[:1], *sse(FILTERED)]), "so far"),
+    ],
+    ids=["a rejection", "an error under 200", "an error in mid-stream"],
+)
+async def test_a_filter_that_steps_in_is_a_normal_end(sdk: str, answer: Answer, so_far: str) -> None:
+    """What the provider's filter stops is an answer with a finish reason, however the provider says so."""
+    async with serving(answer, sdk=sdk) as (_, provider):
         batches = await generate(provider, call())
-    assert [event.completed.finish_reason for batch in batches for event in batch] == [
-        v1.FINISH_REASON_CONTENT_FILTER
-    ]
+    assert text(batches) == so_far
+    assert batches[-1][-1].completed.finish_reason == v1.FINISH_REASON_CONTENT_FILTER
 
 
 @pytest.mark.parametrize("fault", ["close", "reset", "stall"])

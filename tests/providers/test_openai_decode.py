@@ -104,9 +104,10 @@ def test_content_becomes_a_list() -> None:
         chunk(content=[thinking]),
         chunk(content=[{"type": "thinking", "thinking": "So."}, None, "odd"]),
         chunk(content=[thinking, {"type": "text", "text": "A"}, {"type": "reference", "reference_ids": [1]}]),
-        chunk("stop", content="B"),
+        chunk(content={"type": "text", "text": "B"}),
+        chunk("stop", content="C"),
     )
-    assert answer.parts == [reasoning("Hm.So.Hm."), text("AB")]
+    assert answer.parts == [reasoning("Hm.So.Hm."), text("ABC")]
 
 
 def test_refusal() -> None:

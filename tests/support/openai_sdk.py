@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 from openai import AsyncOpenAI
 
@@ -28,7 +29,7 @@ class Said:
     text: str = ""
     reasoning: str = ""
     signatures: list[str] = field(default_factory=list)
-    calls: list[list[str]] = field(default_factory=list)  # id, name, arguments
+    calls: list[list[Any]] = field(default_factory=list)  # id, name, arguments; ANY where no id was sent
     finish_reason: str = ""
     usage: v1.Usage | None = None
     response_id: str = ""
@@ -68,29 +69,41 @@ async def said_by_sdk(recording: Recording) -> Said:
                 _add(said, chunk)
         else:
             _add(said, await client.chat.completions.create(model="m", messages=messages))
+    for call in said.calls:
+        call[2] = call[2] or "{}"
     return said
 
 
 def _add(said: Said, answer: Any) -> None:
     """Add one of the SDK's chunks, or its whole completion."""
-    said.response_id = said.response_id or answer.id
-    said.model = said.model or answer.model
+    said.response_id = said.response_id or answer.id or ""
+    said.model = said.model or answer.model or ""
     extra = answer.model_extra or {}
     usage = answer.usage.to_dict(mode="json") if answer.usage else (extra.get("x_groq") or {}).get("usage")
-    said.usage = _as_usage(usage) if usage else said.usage
-    for choice in answer.choices:
+    for choice in answer.choices or []:
+        usage = usage or (choice.model_extra or {}).get("usage")  # Moonshot's place for it
         said.finish_reason = choice.finish_reason or said.finish_reason
-        if (message := getattr(choice, "delta", None) or getattr(choice, "message", None)) is None:
-            continue  # Azure's filtered answer
-        extra = message.model_extra or {}
-        said.text += message.content or ""
-        said.reasoning += extra.get("reasoning_content") or extra.get("reasoning") or ""
-        details = extra.get("reasoning_details") or []
-        said.signatures += [detail["signature"] for detail in details if detail.get("signature")]
-        for call in message.tool_calls or []:
-            if call.id:
-                said.calls.append([call.id, call.function.name, ""])
-            said.calls[call.index if call.id is None else -1][2] += call.function.arguments
+        # Azure's filtered answer has neither.
+        if message := getattr(choice, "delta", None) or getattr(choice, "message", None):
+            _add_message(said, message)
+    said.usage = _as_usage(usage) if usage else said.usage
+
+
+def _add_message(said: Said, message: Any) -> None:
+    extra = message.model_extra or {}
+    for part in message.content if isinstance(message.content, list) else []:
+        said.text += part.get("text", "")
+        said.reasoning += "".join(piece["text"] for piece in part.get("thinking", []))
+    said.text += message.content if isinstance(message.content, str) else ""
+    said.text += message.refusal or ""
+    said.reasoning += extra.get("reasoning_content") or extra.get("reasoning") or ""
+    details = extra.get("reasoning_details") or []
+    said.signatures += [detail["signature"] for detail in details if detail.get("signature")]
+    for call in message.tool_calls or []:
+        begun = any(known[0] == call.id for known in said.calls) if call.id else not call.function.name
+        if not begun:
+            said.calls.append([call.id or ANY, call.function.name, ""])
+        said.calls[call.index if begun else -1][2] += call.function.arguments or ""
 
 
 def _as_usage(usage: dict[str, Any]) -> v1.Usage:

@@ -11,6 +11,8 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ _DEFAULT_FOLDER = Path(__file__).parents[3] / "shared" / "recorded"
 _FILE = Path(os.environ.get("OUTRIDER_RECORDED", _DEFAULT_FOLDER)) / "provider-traffic.jsonl"
 
 _MOST_PIECES = 6_000
-_END = re.compile(rb'^(?:data: \[DONE\]|event: message_stop|(event: error|data: \{"error"))', re.MULTILINE)
+_END_MARKER = re.compile(rb"data: ?\[DONE\]|event: message_stop")
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _INSIDE = re.compile(rb"(?<=\r)(?=\n)|(?<=[\xc0-\xff])")  # a CRLF, or a character of several bytes
 
@@ -54,23 +56,33 @@ class Recording:
     def whole(self) -> bool:
         """Whether it is an answer from its beginning to its end, and not an error."""
         if self.stream:
-            end = _END.search(self.body)
-            return end is not None and end[1] is None
-        return self.status == 200 and not json.loads(self.body).get("error")
+            return _END_MARKER.match(self.body, self._end) is not None
+        answer = _json(self.body)
+        return self.status == 200 and bool("content" in answer or answer.get("choices"))
 
     @property
     def ends(self) -> list[int]:
         """Where its events end before its end marker or error: cut at one of them, a stream has neither."""
-        end = _END.search(self.body)
-        limit = end.start() if end else len(self.body)
-        return [line.start() for line in _BLANK_LINE.finditer(self.body, 0, limit)]
+        return [line.start() for line in _BLANK_LINE.finditer(self.body, 0, self._end)]
+
+    @cached_property
+    def _end(self) -> int:
+        """Where the event begins that ends the stream."""
+        starts = [0, *(line.end() for line in _BLANK_LINE.finditer(self.body)), len(self.body)]
+        for start, end in pairwise(starts):
+            event = self.body[start:end]
+            if _END_MARKER.match(event) or event.startswith(b"event: error"):
+                return start
+            if _json(event.removeprefix(b"data:")).get("error"):
+                return start
+        return len(self.body)
 
 
 def load(wire: str) -> list[Recording]:
     """The exchanges in a wire format, in their order. Skips the calling module where there are none."""
     if not _FILE.exists():
         pytest.skip(f"there is no recorded traffic at {_FILE}", allow_module_level=True)
-    exchanges = map(json.loads, _FILE.read_text().splitlines())
+    exchanges = map(json.loads, _FILE.read_bytes().splitlines())
     return [
         Recording(**{**exchange, "body": exchange["body"].encode()})
         for exchange in exchanges
@@ -91,7 +103,7 @@ def cut(body: bytes, size: int) -> list[bytes]:
 
 def small_pieces(body: bytes) -> list[bytes]:
     """One byte at a time; more where there would be too many."""
-    return cut(body, -(-len(body) // _MOST_PIECES))
+    return cut(body, len(body) // _MOST_PIECES + 1)
 
 
 def awkward_pieces(body: bytes) -> list[bytes]:
@@ -120,7 +132,7 @@ def labelled(recording: Recording) -> Answer:
 def compressed(recording: Recording) -> Answer:
     """The recorded answer, compressed by a proxy on its way."""
     packed = gzip.compress(recording.body)
-    return play(recording, cut(packed, -(-len(packed) // 7)), {"content-encoding": "gzip"})
+    return play(recording, cut(packed, len(packed) // 7 + 1), {"content-encoding": "gzip"})
 
 
 class Jukebox:
@@ -136,3 +148,12 @@ class Jukebox:
 
     async def __call__(self, exchange: Exchange) -> None:
         await self._answers[exchange.request.json()["model"]](exchange)
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    """A JSON object; an empty one where it is none."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

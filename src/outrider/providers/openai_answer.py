@@ -172,7 +172,7 @@ class Answer:
 
     def _read_parts(self, content: object) -> None:
         """Mistral's reasoning models: https://docs.mistral.ai/capabilities/reasoning"""
-        for part in content if isinstance(content, list) else ():
+        for part in content if isinstance(content, list) else (content,):
             if not isinstance(part, dict):
                 continue
             thinking = part.get("thinking")

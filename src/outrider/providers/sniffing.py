@@ -41,8 +41,8 @@ class SniffingDecoder:
         decoder = self._chosen
         if decoder is None:
             data = self._beginning = (self._beginning + data).lstrip()
-            if not data or any(field.startswith(data) and field != data for field in _FIELDS):
-                return []
+            if not data.startswith(_FIELDS) and any(field.startswith(data) for field in _FIELDS):
+                return []  # the first bytes of a field's name, or none yet
             decoder = self._choose(data)
         batch = decoder.feed(data)
         self.done, self.error = decoder.done, decoder.error
@@ -63,5 +63,4 @@ class SniffingDecoder:
             self._labelled_stream and not beginning.startswith((b"{", b"[", b"<"))
         )
         self._chosen = self._stream() if is_stream else self._whole()
-        self._beginning = b""
         return self._chosen
