@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint types proto proto-check proto-release lock bench-quick build clean
+.PHONY: help demo serve test check lint types proto proto-check proto-release lock bench-quick bench soak build clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -51,6 +51,12 @@ lock: $(DEV) ## Resolve the dependencies again and write both lock files
 
 bench-quick: $(DEV) ## Compare CPU with a bare grpc.aio server, in under 90 s
 	@python -m benchmarks.quick
+
+bench: $(DEV) ## Compare with the floor and with the peers that install here; takes about 15 minutes
+	@python -m benchmarks.full $(ARGS)
+
+soak: $(DEV) ## Mixed load with cancels, faults and slow readers; fails on a leak: make soak MINUTES=10
+	@python -m benchmarks.soak --minutes $(or $(MINUTES),10)
 
 build: $(DEV) ## Build wheel and sdist into dist/
 	@python -m build --no-isolation --outdir dist

@@ -95,7 +95,12 @@ class Sidecar:
 
         metrics = Metrics(assembly.known_targets(config, routes), dropped_log_lines=lambda: logs.dropped)
         observer = FanOut(metrics, RequestLog(logs))
-        monitor = HealthMonitor(providers, assembly.missing_keys(config, credentials), clock=clock)
+        monitor = HealthMonitor(
+            providers,
+            assembly.missing_keys(config, credentials),
+            clock=clock,
+            on_recovery=lambda name: upstreams[name].breaker.wake(),
+        )
 
         def breaker_changed(name: str, state: State) -> None:
             metrics.set_breaker_state(name, state.value)
@@ -150,6 +155,7 @@ class Sidecar:
         self.port = self._server.port
         await self._health.set_serving()
         watching = asyncio.create_task(monitor.run(_Publisher(self._health, metrics)), name="health-monitor")
+        watching.add_done_callback(_tell_of_death)
         self._closing.push_async_callback(_cancel, watching)
 
     def _where(self) -> list[str]:
@@ -181,6 +187,11 @@ class _Publisher:
 def _alive() -> tuple[bool, str]:
     # Whoever can answer is alive.
     return True, "alive"
+
+
+def _tell_of_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("health is no longer watched", exc_info=task.exception())
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

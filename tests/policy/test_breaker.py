@@ -120,6 +120,17 @@ def test_reports_from_before_a_change_tell_nothing() -> None:
     assert breaker.admit() is not None
 
 
+def test_word_of_recovery_ends_the_pause() -> None:
+    """The next call is the probe, however long the pause had grown; a closed breaker stays closed."""
+    breaker, _, _ = make()
+    breaker.wake()
+    assert breaker.state is State.CLOSED
+    fail(breaker, 3)
+    breaker.wake()
+    assert breaker.admit() is None
+    assert breaker.admit() is not None
+
+
 LEGAL = {
     (State.CLOSED, State.OPEN),
     (State.OPEN, State.HALF_OPEN),

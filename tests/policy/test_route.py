@@ -82,6 +82,7 @@ def test_defaults_fill_only_what_is_absent() -> None:
         (["fast"], "groq/llama", [], False),
         (["openai/*"], "gpt", [], True),
         (["openai/*"], "", [], True),
+        (["openai"], "", [], True),
         (["groq/*"], "", [], False),
         (["openai/*"], "fast", [], False),
         (["fast"], "fast", ["gpt"], False),

@@ -26,7 +26,7 @@ _PATTERN = re.compile(
     | \b AIza [\w-]{30,}
     | ( \b bearer \s+ ) [\w.~+/=*-]{16,}
     | ( [?&] [\w-]* (?: key | token ) = ) [^&\s"'<>]+
-    | ( \b (?: authorization | [\w-]*api[-_]?key ) ["']? \s* [:=] \s* ["']? (?: bearer\s | basic\s )? )
+    | ( (?: \b authorization | api[-_]?key ) ["']? \s* [:=] \s* ["']? (?: bearer\s | basic\s )? )
       [^\s"',}]+
     """,
     re.VERBOSE | re.IGNORECASE,

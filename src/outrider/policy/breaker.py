@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,10 @@ class Breaker:
         """The call ended without telling anything about the provider."""
         if epoch == self.epoch:
             self._probing = False
+
+    def wake(self) -> None:
+        """There is word that the provider is back: end the pause, so that the next call is the probe."""
+        self._opened_at = -math.inf
 
     def _open(self) -> None:
         self._opened_at = self._clock()

@@ -12,7 +12,7 @@ from outrider.core.errors import GenerationError
 from outrider.policy.breaker import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from outrider.core.ports import Clock, Provider
 
@@ -41,8 +41,8 @@ class HealthMonitor:
 
     While a provider is down it is checked every `interval` seconds: no traffic may come that would show
     its return. Those in `down` begin so, for the reason given: a key that is missing may still be mounted.
-    Ready is: some provider serves, or did within the last `hold` seconds. Nothing is published before
-    `run` starts.
+    `on_recovery` is told whose check succeeds. Ready is: some provider serves, or did within the last `hold`
+    seconds. Nothing is published before `run` starts.
     """
 
     def __init__(
@@ -51,12 +51,14 @@ class HealthMonitor:
         down: Mapping[str, str],
         *,
         clock: Clock,
+        on_recovery: Callable[[str], None] = lambda _: None,
         interval: float = 10.0,
         hold: float = 15.0,
     ) -> None:
         now = time.time()
         self._providers = providers
         self._clock = clock
+        self._on_recovery = on_recovery
         self._interval = interval
         self._hold = hold
         self.health = {name: Health(name not in down, down.get(name, ""), now) for name in providers}
@@ -111,6 +113,7 @@ class HealthMonitor:
                 await provider.check()
         except (GenerationError, TimeoutError):
             return
+        self._on_recovery(name)
         self._set(name, serving=True)
 
     def _set(self, name: str, *, serving: bool, reason: str = "") -> None:

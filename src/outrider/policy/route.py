@@ -47,11 +47,16 @@ class RouteTable:
             for provider, models in reversed(list(providers.items()))
             for model in reversed(models.names)
         }
+        self._default_name = default[0] if len(default) == 1 else ""
         self._default: tuple[Target, ...] = ()
         self._default = tuple(dict.fromkeys(target for name in default for target in self.resolve(name)))
 
     def plan(self, request: v1.GenerateRequest) -> tuple[Target, ...]:
-        """The targets in the order they are tried, each once. Raises GenerationError MODEL_UNKNOWN."""
+        """The targets in the order they are tried, each once. Raises GenerationError MODEL_UNKNOWN.
+
+        A request without a model gets the default's name: who is allowed that name is allowed the default.
+        """
+        request.model = request.model or self._default_name
         targets = self.resolve(request.model)
         if not request.HasField("fallback"):
             return targets

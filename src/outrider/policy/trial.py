@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Trial:
-    """Runs once, and reports exactly once to record, observer and breaker."""
+    """Runs once, and reports once to record, observer and breaker, unless the caller leaves the queue."""
 
     __slots__ = ("_attempt", "_clock", "_committed", "_context", "_epoch", "_observer", "_progress",
                  "_started", "_target", "_upstream", "_waited")  # fmt: skip

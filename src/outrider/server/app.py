@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
 import socket
@@ -33,7 +32,6 @@ SERVICES: tuple[str, ...] = (
 
 # Health checks have room beyond the limit of requests: a busy sidecar is not a dead one.
 _ROOM_FOR_OTHERS = 1024
-_ARRIVAL_SECONDS = 0.05  # for calls that had come before new ones were refused
 _LAST_WORDS_SECONDS = 0.5  # for the statuses of calls that are cut
 _GOODBYE_SECONDS = 0.1  # for callers to close their connections; who watches health does not
 _MAX_INT = 2**31 - 1
@@ -84,7 +82,8 @@ class GrpcServer:
         add_GenerationServiceServicer_to_server(generation, self._server)
         add_ProviderServiceServicer_to_server(providers, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
-        if settings.reflection or (settings.reflection is None and is_loopback(settings.listen)):
+        local = not settings.listen or is_loopback(settings.listen)
+        if local if settings.reflection is None else settings.reflection:
             reflection.enable_server_reflection(
                 (*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server
             )
@@ -99,20 +98,17 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, wait up to `grace` seconds for those that run, end the rest with DRAINING.
+        """Refuse new calls, wait up to `grace` seconds for those that run, end the rest; all with DRAINING.
 
-        A grpc server by itself would cancel them without details, and wait for whoever watches health.
+        Health answers until the last moment. grpc's own stop would refuse, and end, without a reason.
         """
-        stopping = asyncio.create_task(self._server.stop(grace + _LAST_WORDS_SECONDS))
+        self._in_flight.refuse()
         try:
-            await asyncio.wait({stopping}, timeout=min(grace, _ARRIVAL_SECONDS))
             await self._in_flight.ended(within=grace)
         finally:
             self._in_flight.cut()
             await self._in_flight.ended(within=_LAST_WORDS_SECONDS)
-            await asyncio.wait({stopping}, timeout=_GOODBYE_SECONDS)
-            await self._server.stop(None)
-            await stopping
+            await self._server.stop(_GOODBYE_SECONDS)
 
     def _listen_tcp(self, address: str) -> int:
         try:
@@ -141,10 +137,18 @@ class GrpcServer:
 def _check_free(address: str) -> None:
     """Raise OSError where an address cannot be had: grpc says why only in a log of its own."""
     host, _, port = address.rpartition(":")
-    for family, kind, *_, where in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM):
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
+    problems: list[OSError] = []
+    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    for family, kind, *_, where in found:
+        try:
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(where)
+        except OSError as problem:
+            problems.append(problem)
+    # A machine without IPv6 still has a localhost: one that is free will do.
+    if len(problems) == len(found):
+        raise problems[0]
 
 
 def _check_bindable(path: Path) -> None:
@@ -182,13 +186,17 @@ def is_loopback(address: str) -> bool:
 
 
 def _credentials(tls: Tls) -> grpc.ServerCredentials:
-    """Raises OSError where the files cannot be used; grpc would only log it."""
+    """Raises ListenError where the files cannot be used: grpc would only log it."""
     check = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    check.load_cert_chain(tls.cert_file, tls.key_file)
-    if tls.client_ca_file:
-        check.load_verify_locations(tls.client_ca_file)
-    pair = (tls.key_file.read_bytes(), tls.cert_file.read_bytes())
-    client_ca = tls.client_ca_file.read_bytes() if tls.client_ca_file else None
+    try:
+        check.load_cert_chain(tls.cert_file, tls.key_file, password="")  # an empty one: do not ask for it
+        pair = (tls.key_file.read_bytes(), tls.cert_file.read_bytes())
+        client_ca = tls.client_ca_file.read_bytes() if tls.client_ca_file else None
+        if tls.client_ca_file:
+            check.load_verify_locations(tls.client_ca_file)
+    except OSError as error:
+        files = filter(None, (tls.cert_file, tls.key_file, tls.client_ca_file))
+        raise ListenError(f"cannot use the TLS files {', '.join(map(str, files))}: {_why(error)}") from error
     return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
 
 
@@ -200,8 +208,8 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", -1),
         # Two sidecars on one port would share its connections at random.
         ("grpc.so_reuseport", 0),
-        # Callers ping during a long prefill; by default they would be cut off for it. Most ping every 10 s
-        # at most: that must hold with a margin, and they are on this machine.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+        # Callers ping during a long prefill; by default they would be cut off for it. Many ping every 10 s,
+        # and need a margin. (The macro says MIN_RECV_PING; an option of that name is silently ignored.)
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]

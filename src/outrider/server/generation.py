@@ -128,7 +128,7 @@ class GenerationServicer(GenerationServiceServicer):
             request_id=request_id,
             method=method,
             principal=principal.name,
-            requested_model=request.model,
+            requested_model=request.model[:_LONGEST],
             started_at=now,
             attribution=_copy(request.attribution) if request.HasField("attribution") else None,
         )
@@ -136,8 +136,15 @@ class GenerationServicer(GenerationServiceServicer):
         return RequestContext(request_id, request, principal, record, streaming, deadline)
 
 
-def _copy(attribution: v1.Attribution) -> v1.Attribution:
+# Of what is put on record before it is validated: a caller may send megabytes as a name.
+_LONGEST = 256
+_LARGEST_ATTRIBUTION = 16_384
+
+
+def _copy(attribution: v1.Attribution) -> v1.Attribution | None:
     # A part of a message keeps the whole alive, prompt and all, for as long as the record waits to be logged.
+    if attribution.ByteSize() > _LARGEST_ATTRIBUTION:
+        return None
     copy = v1.Attribution()
     copy.CopyFrom(attribution)
     return copy

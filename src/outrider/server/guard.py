@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
-from grpc.aio import AbortError, ServerInterceptor
+from grpc.aio import AbortError, InternalError, ServerInterceptor
 
 from outrider.core.errors import GenerationError, Reason
 from outrider.server.status import to_status
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     RpcHandler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
+_ABORT_SECONDS = 1.0  # for a status that waits behind events which nobody reads
 _OURS = "/outrider."  # how our own methods begin
 
 _log = structlog.get_logger("outrider.server")
@@ -82,6 +83,9 @@ def _wrap(handler: RpcHandler, counted: AbstractContextManager[None], max_bytes:
                 stopping.committed = streaming  # before the first event, the pipeline would have said so
                 await _abort(context, stopping)
             raise
+        except InternalError:
+            # The caller's end is gone, in the moment of a write; nobody is left to tell.
+            raise asyncio.CancelledError from None
         except Exception as bug:  # noqa: BLE001 - the last line of defence
             error_id = uuid.uuid4().hex
             _log.error("unexpected error", error_id=error_id, exc_info=bug)
@@ -94,7 +98,7 @@ def _wrap(handler: RpcHandler, counted: AbstractContextManager[None], max_bytes:
 
 
 def _checked(deserialize: Any, max_bytes: int) -> Callable[[bytes], object]:
-    """Gives an error in the place of a request that is too large or no message: grpc would call it UNKNOWN."""
+    """Gives an error in place of a request that is too large or no message; grpc would call it UNKNOWN."""
 
     def check(data: bytes) -> object:
         if len(data) > max_bytes:
@@ -110,4 +114,9 @@ def _checked(deserialize: Any, max_bytes: int) -> Callable[[bytes], object]:
 
 async def _abort(context: Context, error: GenerationError) -> object:
     code, text, trailers = to_status(error)
-    return await context.abort(code, text, trailers)
+    try:
+        async with asyncio.timeout(_ABORT_SECONDS):
+            return await context.abort(code, text, trailers)
+    except TimeoutError:
+        # The caller reads nothing, not even how its call ended; cancelled, it still gets the status.
+        raise asyncio.CancelledError from None

@@ -16,10 +16,13 @@ class InFlight:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._refusing = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __enter__(self) -> None:
-        """Raises GenerationError LOAD_SHED where as many calls run as may."""
+        """Raises GenerationError: DRAINING after `refuse`, LOAD_SHED where as many calls run as may."""
+        if self._refusing:
+            raise GenerationError(Reason.DRAINING, "the sidecar is stopping and takes no more calls")
         if len(self._tasks) >= self._limit:
             raise GenerationError(Reason.LOAD_SHED, f"{self._limit} calls run already", retry_after=1.0)
         self._tasks.add(_current_task())
@@ -28,6 +31,10 @@ class InFlight:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._tasks.discard(_current_task())
+
+    def refuse(self) -> None:
+        """Let no more calls in."""
+        self._refusing = True
 
     async def ended(self, within: float) -> None:
         """Wait until the calls that run now have ended, status and all; for at most so many seconds."""
