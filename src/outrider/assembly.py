@@ -1,4 +1,8 @@
-"""From configuration to parts: what each is built with."""
+"""From configuration to parts: what each is built with.
+
+Formats, the official clients and vocabularies are imported where they are chosen: most sidecars need one of
+them, and what is not imported costs neither memory nor time to start.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +21,12 @@ from outrider.policy.gate import Gate
 from outrider.policy.retry_budget import RetryBudget
 from outrider.policy.route import Defaults, Models, RouteTable
 from outrider.policy.upstream import Retries, Timeouts, Upstream
-from outrider.providers.anthropic_format import AnthropicFormat
 from outrider.providers.credentials import KeyFile, LiteralKey
 from outrider.providers.direct_transport import DirectTransport
 from outrider.providers.http_provider import HttpProvider
-from outrider.providers.openai_format import OpenAIFormat
-from outrider.providers.profiles import COMPATIBLE, PROFILES
-from outrider.providers.sdk_transport import SdkTransport
-from outrider.providers.simulated import SimulatedProvider, Simulation
 from outrider.providers.vendors import BY_FORMAT, vendor
 from outrider.server.app import ServerSettings, Tls
 from outrider.server.callers import Callers
-from outrider.vocabulary import load_vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -136,6 +134,8 @@ def token_counter(config: Config) -> TokenCounter:
     folder = config.tokens.vocabulary_dir
     if folder is None:
         return LocalTokenCounter({})
+    from outrider.vocabulary import load_vocabularies
+
     counters, warnings = load_vocabularies(folder)
     for warning in warnings:
         _log.warning("vocabulary", problem=warning)
@@ -230,7 +230,9 @@ async def _open_provider(
 ) -> Provider:
     row = _vendor(name, settings)
     if row.format == _SIMULATED:
-        return SimulatedProvider(name, _simulation(settings))
+        from outrider.providers.simulated import SimulatedProvider, Simulation
+
+        return SimulatedProvider(name, Simulation(**(settings.simulated or Simulated()).model_dump()))
     return HttpProvider(
         name,
         _wire_format(row),
@@ -241,13 +243,11 @@ async def _open_provider(
     )
 
 
-def _simulation(settings: configuration.Provider) -> Simulation:
-    return Simulation(**(settings.simulated or Simulated()).model_dump())
-
-
 async def _open_transport(row: Vendor, settings: configuration.Provider, key: Credential) -> Transport:
     base_url = settings.base_url or row.base_url
     if settings.transport == "sdk":
+        from outrider.providers.sdk_transport import SdkTransport
+
         return await SdkTransport.load(row.sdk, base_url, key, headers=settings.headers)
     return DirectTransport(
         base_url, key, auth_header=row.auth_header, auth_prefix=row.auth_prefix, headers=settings.headers
@@ -255,8 +255,13 @@ async def _open_transport(row: Vendor, settings: configuration.Provider, key: Cr
 
 
 def _wire_format(row: Vendor) -> WireFormat:
-    if row.format == AnthropicFormat.name:
+    if row.format == "anthropic":
+        from outrider.providers.anthropic_format import AnthropicFormat
+
         return AnthropicFormat()
+    from outrider.providers.openai_format import OpenAIFormat
+    from outrider.providers.profiles import COMPATIBLE, PROFILES
+
     return OpenAIFormat(PROFILES.get(row.name, COMPATIBLE))
 
 
