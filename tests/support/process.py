@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.support.sidecar import PATIENCE
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from signal import Signals
 
+PATIENCE = 30.0  # seconds until a test is given up; processes start slowly on machines that are busy
 COMMAND = Path(sys.executable).with_name("outrider")
 
 _numbers = count(1)

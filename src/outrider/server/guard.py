@@ -80,7 +80,7 @@ def _wrap(handler: RpcHandler, counted: AbstractContextManager[None], max_bytes:
             if not context.cancelled():
                 # Cancelled from within: without a status the caller would hang.
                 stopping = GenerationError(Reason.DRAINING, "the sidecar is stopping")
-                stopping.committed = streaming  # before the first event, the pipeline would have said so
+                stopping.committed = streaming  # as far as is known here, the answer had begun
                 await _abort(context, stopping)
             raise
         except InternalError:
