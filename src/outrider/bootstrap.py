@@ -36,8 +36,11 @@ from outrider.telemetry.request_log import RequestLog
 
 if TYPE_CHECKING:
     from outrider.config import Config
+    from outrider.core.ports import Provider
     from outrider.policy.breaker import State
     from outrider.policy.health_monitor import Health as ProviderHealth
+    from outrider.policy.upstream import Upstream
+    from outrider.providers.credentials import Credential
 
 _log = structlog.get_logger("outrider")
 
@@ -95,19 +98,7 @@ class Sidecar:
 
         metrics = Metrics(assembly.known_targets(config, routes), dropped_log_lines=lambda: logs.dropped)
         observer = FanOut(metrics, RequestLog(logs))
-        monitor = HealthMonitor(
-            providers,
-            assembly.missing_keys(config, credentials),
-            clock=clock,
-            on_recovery=lambda name: upstreams[name].breaker.wake(),
-        )
-
-        def breaker_changed(name: str, state: State) -> None:
-            metrics.set_breaker_state(name, state.value)
-            monitor.breaker_changed(name, state)
-            _log.warning("breaker", provider=name, state=state.name.lower())
-
-        upstreams = assembly.upstreams(config, providers, clock, breaker_changed)
+        monitor, upstreams = self._guard(providers, credentials, metrics)
         accountant = Accountant(counter, book.cost, observer, clock)
         self._closing.push_async_callback(accountant.aclose)
         pipeline = compose(
@@ -137,6 +128,25 @@ class Sidecar:
             assembly.server_settings(config), generation, provider_service, self._health
         )
         await self._serve(metrics, monitor)
+
+    def _guard(
+        self, providers: dict[str, Provider], credentials: dict[str, Credential], metrics: Metrics
+    ) -> tuple[HealthMonitor, dict[str, Upstream]]:
+        """Each provider's guards, and who watches them: breakers tell of failures, checks wake breakers."""
+        monitor = HealthMonitor(
+            providers,
+            assembly.missing_keys(self._config, credentials),
+            clock=time.monotonic,
+            on_recovery=lambda name: upstreams[name].breaker.wake(),
+        )
+
+        def breaker_changed(name: str, state: State) -> None:
+            metrics.set_breaker_state(name, state.value)
+            monitor.breaker_changed(name, state)
+            _log.warning("breaker", provider=name, state=state.name.lower())
+
+        upstreams = assembly.upstreams(self._config, providers, time.monotonic, breaker_changed)
+        return monitor, upstreams
 
     async def _serve(self, metrics: Metrics, monitor: HealthMonitor) -> None:
         if self._config.admin.listen:

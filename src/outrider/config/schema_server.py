@@ -61,7 +61,10 @@ class Server(Section):
     )
     tls: Tls | None = Field(default=None, description="Encryption of the TCP port.")
     max_message_bytes: Size = Field(
-        default=64 * 2**20, ge=1024, le=2**31 - 1, description="Largest request; answers are bounded by limits.max_response_bytes."
+        default=64 * 2**20,
+        ge=1024,
+        le=2**31 - 1,
+        description="Largest request; answers are bounded by limits.max_response_bytes.",
     )
     max_concurrent_requests: int = Field(
         default=4096, ge=1, le=1_000_000, description="Calls at the same time; more are refused at once."

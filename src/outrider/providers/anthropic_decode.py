@@ -10,7 +10,7 @@ from outrider.providers import lenient_json, rejection
 from outrider.providers.anthropic_blocks import Parts, open_block
 from outrider.providers.anthropic_wire import ANYTHING, EVENT, MESSAGE, Usage
 from outrider.providers.batch import BatchBuilder
-from outrider.providers.sse import SseParser
+from outrider.providers.stream_decoder import SseDecoder, truncated
 
 if TYPE_CHECKING:
     from outrider.core.context import Progress
@@ -70,47 +70,18 @@ class _Answer:
         return self._completed
 
 
-class StreamDecoder:
+class StreamDecoder(SseDecoder):
     """Decodes server-sent events. The answer is whole with `message_stop`, and nothing after it counts."""
 
-    __slots__ = ("_answer", "_batch", "_blocks", "_empty", "_parser", "_parts", "done", "error")
+    __slots__ = ("_answer", "_batch", "_blocks", "_empty", "_parts")
 
     def __init__(self, progress: Progress) -> None:
-        self._parser = SseParser()
+        super().__init__()
         self._batch = BatchBuilder(progress)
         self._parts = Parts(self._batch)
         self._blocks: dict[int, Block] = {}
         self._answer = _Answer(progress)
         self._empty = True
-        self.done = False
-        self.error: GenerationError | None = None
-
-    def feed(self, data: bytes) -> Batch:
-        """The events in these bytes. Raises GenerationError, or keeps it behind content."""
-        try:
-            return self._read(self._parser.feed(data))
-        except GenerationError as error:
-            batch = self._batch.take()
-            if not batch:
-                raise
-            self.error = error
-            return batch
-
-    def finish(self) -> Batch:
-        """The last events. Raises GenerationError where the answer is not whole."""
-        if self.error is not None:
-            raise self.error
-        try:
-            batch = self._read(self._parser.finish())
-        except GenerationError as error:
-            if error.reason != Reason.PROVIDER_PROTOCOL_ERROR:
-                raise
-            raise GenerationError(Reason.STREAM_TRUNCATED, "the stream ended inside an event") from None
-        if self.done:
-            return batch
-        if self._empty:
-            raise _protocol_error("no event")
-        raise GenerationError(Reason.STREAM_TRUNCATED, "the stream ended before message_stop")
 
     def _read(self, events: list[SseEvent]) -> Batch:
         for name, data in events:
@@ -123,6 +94,14 @@ class StreamDecoder:
                 event = lenient_json.decode(EVENT, data)
                 self._take(event.type or name.decode("utf-8", "replace"), event, data)
         return self._batch.take()
+
+    def _taken(self) -> Batch:
+        return self._batch.take()
+
+    def _end(self) -> Batch:
+        if self._empty:
+            raise _protocol_error("no event")
+        raise truncated("before message_stop")
 
     def _take(self, kind: str, event: Event, data: bytes) -> None:
         if event.error is not None:

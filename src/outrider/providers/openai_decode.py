@@ -12,7 +12,7 @@ from outrider.core.errors import GenerationError, Reason
 from outrider.providers import lenient_json, rejection
 from outrider.providers.openai_answer import Answer
 from outrider.providers.openai_wire import ANYTHING, CHUNK
-from outrider.providers.sse import SseParser
+from outrider.providers.stream_decoder import SseDecoder, truncated
 
 if TYPE_CHECKING:
     from outrider.core.context import Progress
@@ -22,46 +22,15 @@ if TYPE_CHECKING:
 _DONE: Final = b"[DONE]"
 
 
-class StreamDecoder:
+class StreamDecoder(SseDecoder):
     """Decodes server-sent events. `done_marker`: whether `[DONE]` must come."""
 
-    __slots__ = ("_answer", "_done_marker", "_parser", "done", "error")
+    __slots__ = ("_answer", "_done_marker")
 
     def __init__(self, progress: Progress, *, done_marker: bool) -> None:
-        self.done = False
-        self.error: GenerationError | None = None
-        self._parser = SseParser()
+        super().__init__()
         self._answer = Answer(progress)
         self._done_marker = done_marker
-
-    def feed(self, data: bytes) -> Batch:
-        """The events that these bytes complete. Raises GenerationError, or keeps it behind content."""
-        if self.error is not None:
-            raise self.error
-        try:
-            return self._read(self._parser.feed(data))
-        except GenerationError as error:
-            batch = self._answer.take()
-            if not batch:
-                raise
-            self.error = error
-            return batch
-
-    def finish(self) -> Batch:
-        """The body has ended. Raises GenerationError where the answer is not whole."""
-        if self.error is not None:
-            raise self.error
-        try:
-            batch = self._read(self._parser.finish())
-        except GenerationError as error:
-            if error.reason is Reason.PROVIDER_PROTOCOL_ERROR:
-                raise _truncated("in the middle of an event") from None
-            raise
-        if self.done:
-            return batch
-        if self._done_marker:
-            raise _truncated("without its end marker")
-        return batch + self._complete()
 
     def _read(self, events: list[SseEvent]) -> Batch:
         answer = self._answer
@@ -76,6 +45,14 @@ class StreamDecoder:
             elif data:
                 raise rejection.classify_error(lenient_json.decode(ANYTHING, data))
         return answer.take()
+
+    def _taken(self) -> Batch:
+        return self._answer.take()
+
+    def _end(self) -> Batch:
+        if self._done_marker:
+            raise truncated("without its end marker")
+        return self._complete()
 
     def _complete(self) -> Batch:
         self._answer.complete()
@@ -111,7 +88,3 @@ class UnaryDecoder:
         self._answer.complete()
         self.done = True
         return self._answer.take()
-
-
-def _truncated(how: str) -> GenerationError:
-    return GenerationError(Reason.STREAM_TRUNCATED, f"the provider's stream ended {how}")

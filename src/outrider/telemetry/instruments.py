@@ -26,6 +26,13 @@ class Instruments:
     """The metrics, registered."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._register_gen_ai(registry)
+        self._register_requests(registry)
+        self._register_providers(registry)
+        self.build = Info("outrider_build", "What is running.", registry=registry)
+
+    def _register_gen_ai(self, registry: CollectorRegistry) -> None:
+        """Named and shaped by OpenTelemetry's conventions."""
         self.duration = Histogram(
             "gen_ai_client_operation_duration_seconds",
             "Time from a request's arrival to its end, retries and waits included.",
@@ -47,6 +54,8 @@ class Instruments:
             buckets=_TOKENS,
             registry=registry,
         )
+
+    def _register_requests(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "outrider_requests_total",
             "Requests that have ended.",
@@ -55,19 +64,6 @@ class Instruments:
         )
         self.in_flight = Gauge(
             "outrider_requests_in_flight", "Requests that have begun and not ended.", registry=registry
-        )
-        self.attempts = Counter(
-            "outrider_attempts_total",
-            "Tries at a provider that have ended.",
-            (*_TARGET, "outcome", "reason"),
-            registry=registry,
-        )
-        self.attempt_duration = Histogram(
-            "outrider_attempt_duration_seconds",
-            "Time of a try at a provider, from its start to its end.",
-            _TARGET,
-            buckets=_SECONDS,
-            registry=registry,
         )
         self.wait = Histogram(
             "outrider_wait_seconds",
@@ -90,6 +86,21 @@ class Instruments:
             _TARGET,
             registry=registry,
         )
+
+    def _register_providers(self, registry: CollectorRegistry) -> None:
+        self.attempts = Counter(
+            "outrider_attempts_total",
+            "Tries at a provider that have ended.",
+            (*_TARGET, "outcome", "reason"),
+            registry=registry,
+        )
+        self.attempt_duration = Histogram(
+            "outrider_attempt_duration_seconds",
+            "Time of a try at a provider, from its start to its end.",
+            _TARGET,
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.breaker_state = Gauge(
             "outrider_breaker_state", "0 closed, 1 half-open, 2 open.", ("provider",), registry=registry
         )
@@ -99,4 +110,3 @@ class Instruments:
             ("provider",),
             registry=registry,
         )
-        self.build = Info("outrider_build", "What is running.", registry=registry)
