@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +44,7 @@ def main() -> None:
     ):
         bench = Bench(mock, loaded, Path(folder))
         bench.starts([FLOOR, DEFAULTS], min(arguments.rounds, _STARTS), streams=())
-        cases = [case for case in CASES if case.name in ("unary", "burst", "paced")]
+        cases = [replace(case, direct=False) for case in CASES if case.name in ("unary", "burst", "paced")]
         bench.rounds([FLOOR, DEFAULTS], [], cases, arguments.rounds)
     show("")
     results = bench.results

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from outrider import v1
+from outrider.core.errors import Reason
 from outrider.server.app import ListenError
 from tests.support.answers import gated, json_body, openai_events, openai_stream, silence, stream, unending
 from tests.support.caller import NOT_SERVING, SERVING, calling, fetch
@@ -164,7 +165,7 @@ async def test_whoever_watches_health_does_not_hold_up_the_end(tmp_path: Path) -
 
 @pytest.mark.parametrize("moment", ["before the first event", "in mid-stream", "in one piece"])
 async def test_a_cancel_from_within_leaves_nobody_hanging(tmp_path: Path, moment: str) -> None:
-    """Row 13: the handler's own task is cancelled; the caller has a status within a second."""
+    """Row 13: the sidecar cancels a handler's task, its own way: the caller has a status within 1 s."""
     gate = asyncio.Event()
     answers = {"in mid-stream": held(gate)}
     async with (
@@ -177,7 +178,7 @@ async def test_a_cancel_from_within_leaves_nobody_hanging(tmp_path: Path, moment
             call = asyncio.ensure_future(collect(sidecar.generation.Generate(ask())))
         await upstream.received()
         (handler,) = (task for task in asyncio.all_tasks() if "/outrider.v1." in task.get_name())
-        handler.cancel()
+        handler.cancel(Reason.DRAINING)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             async with asyncio.timeout(1):
                 await call

@@ -76,9 +76,10 @@ def _wrap(handler: RpcHandler, counted: AbstractContextManager[None], max_bytes:
             raise
         except GenerationError as error:
             return await _abort(context, error)
-        except asyncio.CancelledError:
-            if not context.cancelled():
-                # Cancelled from within: without a status the caller would hang.
+        except asyncio.CancelledError as cancel:
+            if Reason.DRAINING in cancel.args or not _is_being_cancelled():
+                # Cancelled by `InFlight.cut`, or by something inside: without a status the caller would hang.
+                # One that has left must get none: grpc keeps what is sent to it for ever, 300 bytes each.
                 stopping = GenerationError(Reason.DRAINING, "the sidecar is stopping")
                 stopping.committed = streaming  # as far as is known here, the answer had begun
                 await _abort(context, stopping)
@@ -95,6 +96,11 @@ def _wrap(handler: RpcHandler, counted: AbstractContextManager[None], max_bytes:
     deserialize = _checked(handler.request_deserializer, max_bytes)
     wrapped: RpcHandler = make(guarded, deserialize, handler.response_serializer)
     return wrapped
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _checked(deserialize: Any, max_bytes: int) -> Callable[[bytes], object]:
