@@ -24,6 +24,7 @@ from outrider.policy.attempt import AttemptLoop
 from outrider.policy.health_monitor import HealthMonitor
 from outrider.policy.pipeline import compose
 from outrider.policy.route import route
+from outrider.policy.unsupported import only_stored
 from outrider.policy.validate import validate
 from outrider.server.app import SERVICES, GrpcServer, ListenError
 from outrider.server.generation import GenerationServicer
@@ -102,7 +103,14 @@ class Sidecar:
         accountant = Accountant(counter, book.cost, observer, clock)
         self._closing.push_async_callback(accountant.aclose)
         pipeline = compose(
-            [accountant, authenticate, validate, route(routes, assembly.defaults(config)), admit],
+            [
+                accountant,
+                authenticate,
+                validate,
+                route(routes, assembly.defaults(config)),
+                admit,
+                only_stored,
+            ],
             AttemptLoop(upstreams, observer=observer, clock=clock, random=SystemRandom()),
         )
 

@@ -11,6 +11,7 @@ from outrider.core.context import Progress
 from outrider.core.durations import to_duration
 from outrider.core.errors import Fault, GenerationError, Reason
 from outrider.core.ports import Call
+from outrider.policy.unsupported import warnings_for
 from outrider.policy.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ class Trial:
 
     def _call(self) -> Call:
         warnings = self._context.record.warnings
-        warnings.clear()  # those of an earlier target do not concern this one
+        # Those of an earlier target do not concern this one.
+        warnings[:] = warnings_for(self._context.request)
         return Call(
             request=self._context.request,
             model=self._target.model,
