@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from outrider import v1
 
 if TYPE_CHECKING:
-    from outrider import v1
     from outrider.core.errors import Reason
 
 
@@ -29,6 +30,7 @@ class Principal:
 
     name: str
     models: tuple[str, ...] = ("*",)
+    tenant: str = ""  # whose the caller is, whatever its requests say; empty: as they say
 
     def may_use(self, name: str) -> bool:
         """Whether a model name, alias or "provider/model" is allowed."""
@@ -74,6 +76,8 @@ class Record:
     finished_at: float = 0.0
     waited: float = 0.0  # seconds spent in queues, limits and backoff
     last_sequence: int = 0
+    tenant: str = ""
+    cache_status: v1.CacheStatus = v1.CACHE_STATUS_BYPASS
 
 
 @dataclass(slots=True)
@@ -83,6 +87,32 @@ class Progress:
     usage: v1.Usage | None = None  # as the provider said, complete only at the end
     output_chars: int = 0  # of text, reasoning and tool arguments
     upstream_status: int = 0
+
+
+class Reservation(Protocol):
+    """What a request has reserved of limits and budgets."""
+
+    def begin(self) -> None:
+        """Ask for what the first try needs, without waiting for the answer. More than once is once."""
+
+    async def enter(self, target: Target) -> None:
+        """Wait for leave to try a target; a second try at a target is charged to its provider again.
+
+        Raises GenerationError: CALLER_RATE_LIMITED, BUDGET_SPENT, RATE_LIMITED, PROVIDER_BUDGET_SPENT.
+        """
+
+
+class Unlimited:
+    """The reservation of a request that nothing limits."""
+
+    def begin(self) -> None:
+        """Nothing to ask for."""
+
+    async def enter(self, target: Target) -> None:
+        """Leave is always there."""
+
+
+UNLIMITED = Unlimited()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +126,9 @@ class RequestContext:
     streaming: bool = True  # False: the caller wants the answer in one piece
     deadline: float = math.inf  # the caller's, on the sidecar's monotonic clock
     plan: tuple[Target, ...] = ()  # set by the route stage
+    reservation: Reservation = UNLIMITED  # set by the reserve stage
+
+    @property
+    def tenant(self) -> str:
+        """On whose behalf: the caller's own tenant, else the one that the request names."""
+        return self.principal.tenant or self.request.attribution.tenant

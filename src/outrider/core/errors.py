@@ -30,6 +30,9 @@ class Reason(StrEnum):
     CALLER_UNKNOWN = auto()
     CACHE_MISS = auto()
     RATE_LIMITED = auto()
+    CALLER_RATE_LIMITED = auto()
+    BUDGET_SPENT = auto()
+    PROVIDER_BUDGET_SPENT = auto()
     LOAD_SHED = auto()
     DRAINING = auto()
     BREAKER_OPEN = auto()
@@ -93,6 +96,9 @@ TRAITS: dict[Reason, Traits] = {
     Reason.CALLER_UNKNOWN: _CALLER,
     Reason.CACHE_MISS: _CALLER,
     Reason.RATE_LIMITED: Traits(Remedy.NEXT_TARGET, Fault.SIDECAR),
+    Reason.CALLER_RATE_LIMITED: _CALLER,
+    Reason.BUDGET_SPENT: _CALLER,
+    Reason.PROVIDER_BUDGET_SPENT: _OPERATOR,
     Reason.LOAD_SHED: Traits(Remedy.NEXT_TARGET, Fault.SIDECAR),
     Reason.DRAINING: Traits(Remedy.NONE, Fault.SIDECAR),
     Reason.BREAKER_OPEN: Traits(Remedy.NEXT_TARGET, Fault.PROVIDER),

@@ -38,6 +38,9 @@ _CODES: dict[Reason, StatusCode] = {
     Reason.PROVIDER_NOT_CONFIGURED: StatusCode.FAILED_PRECONDITION,
     Reason.PROVIDER_CREDENTIALS_REFUSED: StatusCode.FAILED_PRECONDITION,
     Reason.RATE_LIMITED: StatusCode.RESOURCE_EXHAUSTED,
+    Reason.CALLER_RATE_LIMITED: StatusCode.RESOURCE_EXHAUSTED,
+    Reason.BUDGET_SPENT: StatusCode.RESOURCE_EXHAUSTED,
+    Reason.PROVIDER_BUDGET_SPENT: StatusCode.RESOURCE_EXHAUSTED,
     Reason.PROVIDER_RATE_LIMITED: StatusCode.RESOURCE_EXHAUSTED,
     Reason.PROVIDER_QUOTA_SPENT: StatusCode.RESOURCE_EXHAUSTED,
     Reason.CANCELLED: StatusCode.CANCELLED,
@@ -46,7 +49,9 @@ _CODES: dict[Reason, StatusCode] = {
 _TIMEOUTS = frozenset(
     {Reason.FIRST_EVENT_TIMEOUT, Reason.IDLE_TIMEOUT, Reason.TOTAL_TIMEOUT, Reason.DEADLINE_EXCEEDED}
 )
-_LIMITS = frozenset({Reason.RATE_LIMITED, Reason.PROVIDER_RATE_LIMITED, Reason.PROVIDER_QUOTA_SPENT})
+# These come back only with a new period, or a new contract: waiting does not help.
+_SPENT = frozenset({Reason.BUDGET_SPENT, Reason.PROVIDER_BUDGET_SPENT, Reason.PROVIDER_QUOTA_SPENT})
+_LIMITS = _SPENT | {Reason.RATE_LIMITED, Reason.CALLER_RATE_LIMITED, Reason.PROVIDER_RATE_LIMITED}
 
 
 class GrpcStatus(NamedTuple):
@@ -118,7 +123,7 @@ def _details(error: GenerationError, code: StatusCode) -> Iterator[Message]:
 
 def _retry_delay(error: GenerationError, code: StatusCode) -> float | None:
     """Seconds after which another call may do better; None where it will not."""
-    if error.reason is Reason.PROVIDER_QUOTA_SPENT:
+    if error.reason in _SPENT:
         return None
     if code is StatusCode.UNAVAILABLE or code is StatusCode.RESOURCE_EXHAUSTED:
         return error.fact.retry_after if error.fact.retry_after is not None else 1.0
@@ -136,7 +141,16 @@ def _pushback(error: GenerationError, code: StatusCode) -> int | None:
     return math.ceil(delay * 1000)
 
 
-_UNTRIED = frozenset({Reason.LOAD_SHED, Reason.RATE_LIMITED, Reason.BREAKER_OPEN})
+_UNTRIED = frozenset(
+    {
+        Reason.LOAD_SHED,
+        Reason.RATE_LIMITED,
+        Reason.CALLER_RATE_LIMITED,
+        Reason.BUDGET_SPENT,
+        Reason.PROVIDER_BUDGET_SPENT,
+        Reason.BREAKER_OPEN,
+    }
+)
 
 
 def _truncate(text: str, limit: int) -> str:

@@ -19,6 +19,7 @@ class CachePolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CACHE_POLICY_BYPASS: _ClassVar[CachePolicy]
     CACHE_POLICY_REFRESH: _ClassVar[CachePolicy]
     CACHE_POLICY_ONLY: _ClassVar[CachePolicy]
+    CACHE_POLICY_USE: _ClassVar[CachePolicy]
 
 class UnavailabilityPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -38,6 +39,7 @@ CACHE_POLICY_DEFAULT: CachePolicy
 CACHE_POLICY_BYPASS: CachePolicy
 CACHE_POLICY_REFRESH: CachePolicy
 CACHE_POLICY_ONLY: CachePolicy
+CACHE_POLICY_USE: CachePolicy
 UNAVAILABILITY_POLICY_UNSPECIFIED: UnavailabilityPolicy
 UNAVAILABILITY_POLICY_FAIL: UnavailabilityPolicy
 UNAVAILABILITY_POLICY_QUEUE: UnavailabilityPolicy
