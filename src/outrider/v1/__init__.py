@@ -6,9 +6,12 @@ servicers are in `<name>_service_pb2_grpc`.
 
 from outrider.v1.cache_service_pb2 import *
 from outrider.v1.content_pb2 import *
+from outrider.v1.event_service_pb2 import *
 from outrider.v1.generation_pb2 import *
 from outrider.v1.generation_service_pb2 import *
+from outrider.v1.job_service_pb2 import *
 from outrider.v1.limit_service_pb2 import *
 from outrider.v1.provider_service_pb2 import *
+from outrider.v1.route_service_pb2 import *
 from outrider.v1.usage_pb2 import *
 from outrider.v1.usage_service_pb2 import *

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from outrider.v1 import content_pb2 as outrider_dot_v1_dot_content__pb2
 from outrider.v1 import usage_pb2 as outrider_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1coutrider/v1/generation.proto\x12\x0boutrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19outrider/v1/content.proto\x1a\x17outrider/v1/usage.proto\"\xa6\x05\n\x0fGenerateRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x30\n\x08messages\x18\x02 \x03(\x0b\x32\x14.outrider.v1.MessageR\x08messages\x12\'\n\x05tools\x18\x03 \x03(\x0b\x32\x11.outrider.v1.ToolR\x05tools\x12\x38\n\x0btool_choice\x18\x04 \x01(\x0b\x32\x17.outrider.v1.ToolChoiceR\ntoolChoice\x12\x44\n\x0fresponse_format\x18\x05 \x01(\x0b\x32\x1b.outrider.v1.ResponseFormatR\x0eresponseFormat\x12\x31\n\x08sampling\x18\x06 \x01(\x0b\x32\x15.outrider.v1.SamplingR\x08sampling\x12;\n\treasoning\x18\x07 \x01(\x0b\x32\x1d.outrider.v1.ReasoningOptionsR\treasoning\x12;\n\x0c\x63\x61\x63he_policy\x18\x08 \x01(\x0e\x32\x18.outrider.v1.CachePolicyR\x0b\x63\x61\x63hePolicy\x12V\n\x15unavailability_policy\x18\t \x01(\x0e\x32!.outrider.v1.UnavailabilityPolicyR\x14unavailabilityPolicy\x12\x38\n\x08\x66\x61llback\x18\n \x01(\x0b\x32\x1c.outrider.v1.FallbackOptionsR\x08\x66\x61llback\x12:\n\x0b\x61ttribution\x18\x0b \x01(\x0b\x32\x18.outrider.v1.AttributionR\x0b\x61ttribution\x12\'\n\x0fidempotency_key\x18\x0c \x01(\tR\x0eidempotencyKey\"\xcd\x01\n\x0eResponseFormat\x12-\n\x04text\x18\x01 \x01(\x0b\x32\x17.outrider.v1.TextFormatH\x00R\x04text\x12@\n\x0bjson_object\x18\x02 \x01(\x0b\x32\x1d.outrider.v1.JsonObjectFormatH\x00R\njsonObject\x12@\n\x0bjson_schema\x18\x03 \x01(\x0b\x32\x1d.outrider.v1.JsonSchemaFormatH\x00R\njsonSchemaB\x08\n\x06\x66ormat\"\x0c\n\nTextFormat\"\x12\n\x10JsonObjectFormat\"\x81\x01\n\x10JsonSchemaFormat\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n\x0bjson_schema\x18\x02 \x01(\tR\njsonSchema\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x16\n\x06strict\x18\x04 \x01(\x08R\x06strict\"\x93\x03\n\x08Sampling\x12%\n\x0btemperature\x18\x01 \x01(\x01H\x00R\x0btemperature\x88\x01\x01\x12\x18\n\x05top_p\x18\x02 \x01(\x01H\x01R\x04topP\x88\x01\x01\x12\x18\n\x05top_k\x18\x03 \x01(\rH\x02R\x04topK\x88\x01\x01\x12/\n\x11max_output_tokens\x18\x04 \x01(\rH\x03R\x0fmaxOutputTokens\x88\x01\x01\x12\x12\n\x04stop\x18\x05 \x03(\tR\x04stop\x12\x17\n\x04seed\x18\x06 \x01(\x03H\x04R\x04seed\x88\x01\x01\x12\x30\n\x11\x66requency_penalty\x18\x07 \x01(\x01H\x05R\x10\x66requencyPenalty\x88\x01\x01\x12.\n\x10presence_penalty\x18\x08 \x01(\x01H\x06R\x0fpresencePenalty\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x14\n\x12_max_output_tokensB\x07\n\x05_seedB\x14\n\x12_frequency_penaltyB\x13\n\x11_presence_penalty\"\x98\x02\n\x10ReasoningOptions\x12<\n\x06\x65\x66\x66ort\x18\x01 \x01(\x0e\x32$.outrider.v1.ReasoningOptions.EffortR\x06\x65\x66\x66ort\x12(\n\rbudget_tokens\x18\x02 \x01(\rH\x00R\x0c\x62udgetTokens\x88\x01\x01\"\x89\x01\n\x06\x45\x66\x66ort\x12\x16\n\x12\x45\x46\x46ORT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x45\x46\x46ORT_NONE\x10\x01\x12\x12\n\x0e\x45\x46\x46ORT_MINIMAL\x10\x02\x12\x0e\n\nEFFORT_LOW\x10\x03\x12\x11\n\rEFFORT_MEDIUM\x10\x04\x12\x0f\n\x0b\x45\x46\x46ORT_HIGH\x10\x05\x12\x0e\n\nEFFORT_MAX\x10\x06\x42\x10\n\x0e_budget_tokens\"E\n\x0f\x46\x61llbackOptions\x12\x1a\n\x08\x64isabled\x18\x01 \x01(\x08R\x08\x64isabled\x12\x16\n\x06models\x18\x02 \x03(\tR\x06models\"\xe2\x01\n\x0b\x41ttribution\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n\x07project\x18\x02 \x01(\tR\x07project\x12\x14\n\x05\x61gent\x18\x03 \x01(\tR\x05\x61gent\x12\x12\n\x04user\x18\x04 \x01(\tR\x04user\x12<\n\x06labels\x18\x05 \x03(\x0b\x32$.outrider.v1.Attribution.LabelsEntryR\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xa7\x03\n\x10GenerateResponse\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12\x30\n\x07started\x18\x02 \x01(\x0b\x32\x14.outrider.v1.StartedH\x00R\x07started\x12\x37\n\ntext_delta\x18\x03 \x01(\x0b\x32\x16.outrider.v1.TextDeltaH\x00R\ttextDelta\x12\x46\n\x0freasoning_delta\x18\x04 \x01(\x0b\x32\x1b.outrider.v1.ReasoningDeltaH\x00R\x0ereasoningDelta\x12\x44\n\x0ftool_call_delta\x18\x05 \x01(\x0b\x32\x1a.outrider.v1.ToolCallDeltaH\x00R\rtoolCallDelta\x12=\n\x0copaque_delta\x18\x06 \x01(\x0b\x32\x18.outrider.v1.OpaqueDeltaH\x00R\x0bopaqueDelta\x12\x36\n\tcompleted\x18\x07 \x01(\x0b\x32\x16.outrider.v1.CompletedH\x00R\tcompletedB\x07\n\x05\x65vent\"\xe9\x01\n\x07Started\x12\x1d\n\nrequest_id\x18\x01 \x01(\tR\trequestId\x12\x1a\n\x08provider\x18\x02 \x01(\tR\x08provider\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x18\n\x07\x61ttempt\x18\x04 \x01(\rR\x07\x61ttempt\x12;\n\x0c\x63\x61\x63he_status\x18\x05 \x01(\x0e\x32\x18.outrider.v1.CacheStatusR\x0b\x63\x61\x63heStatus\x12\x36\n\tcache_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x63\x61\x63heAge\"Q\n\tTextDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n\x04part\x18\x02 \x01(\rR\x04part\x12\x1c\n\tsignature\x18\x03 \x01(\x0cR\tsignature\"r\n\x0eReasoningDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n\x04part\x18\x02 \x01(\rR\x04part\x12\x1c\n\tsignature\x18\x03 \x01(\x0cR\tsignature\x12\x1a\n\x08redacted\x18\x04 \x01(\x0cR\x08redacted\"\x8c\x01\n\rToolCallDelta\x12\x12\n\x04part\x18\x01 \x01(\rR\x04part\x12\x0e\n\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12%\n\x0e\x61rguments_json\x18\x04 \x01(\tR\rargumentsJson\x12\x1c\n\tsignature\x18\x05 \x01(\x0cR\tsignature\"R\n\x0bOpaqueDelta\x12\x12\n\x04part\x18\x01 \x01(\rR\x04part\x12/\n\x06opaque\x18\x02 \x01(\x0b\x32\x17.outrider.v1.OpaquePartR\x06opaque\"\xd3\x03\n\tCompleted\x12>\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x19.outrider.v1.FinishReasonR\x0c\x66inishReason\x12\x34\n\x16provider_finish_reason\x18\x02 \x01(\tR\x14providerFinishReason\x12(\n\x05usage\x18\x03 \x01(\x0b\x32\x12.outrider.v1.UsageR\x05usage\x12%\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x11.outrider.v1.CostR\x04\x63ost\x12\x30\n\x08\x61ttempts\x18\x05 \x03(\x0b\x32\x14.outrider.v1.AttemptR\x08\x61ttempts\x12.\n\x07timings\x18\x06 \x01(\x0b\x32\x14.outrider.v1.TimingsR\x07timings\x12\x1f\n\x0bresponse_id\x18\x07 \x01(\tR\nresponseId\x12%\n\x0eresponse_model\x18\x08 \x01(\tR\rresponseModel\x12\x30\n\x08warnings\x18\t \x03(\x0b\x32\x14.outrider.v1.WarningR\x08warnings\x12#\n\rstop_sequence\x18\n \x01(\tR\x0cstopSequence*\xa5\x01\n\x0b\x43\x61\x63hePolicy\x12\x1c\n\x18\x43\x41\x43HE_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41\x43HE_POLICY_DEFAULT\x10\x01\x12\x17\n\x13\x43\x41\x43HE_POLICY_BYPASS\x10\x02\x12\x18\n\x14\x43\x41\x43HE_POLICY_REFRESH\x10\x03\x12\x15\n\x11\x43\x41\x43HE_POLICY_ONLY\x10\x04\x12\x14\n\x10\x43\x41\x43HE_POLICY_USE\x10\x05*~\n\x14UnavailabilityPolicy\x12%\n!UNAVAILABILITY_POLICY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUNAVAILABILITY_POLICY_FAIL\x10\x01\x12\x1f\n\x1bUNAVAILABILITY_POLICY_QUEUE\x10\x02*\x89\x01\n\x0b\x43\x61\x63heStatus\x12\x1c\n\x18\x43\x41\x43HE_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_STATUS_MISS\x10\x01\x12\x14\n\x10\x43\x41\x43HE_STATUS_HIT\x10\x02\x12\x16\n\x12\x43\x41\x43HE_STATUS_STALE\x10\x03\x12\x17\n\x13\x43\x41\x43HE_STATUS_BYPASS\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1coutrider/v1/generation.proto\x12\x0boutrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19outrider/v1/content.proto\x1a\x17outrider/v1/usage.proto\"\xe3\x05\n\x0fGenerateRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x30\n\x08messages\x18\x02 \x03(\x0b\x32\x14.outrider.v1.MessageR\x08messages\x12\'\n\x05tools\x18\x03 \x03(\x0b\x32\x11.outrider.v1.ToolR\x05tools\x12\x38\n\x0btool_choice\x18\x04 \x01(\x0b\x32\x17.outrider.v1.ToolChoiceR\ntoolChoice\x12\x44\n\x0fresponse_format\x18\x05 \x01(\x0b\x32\x1b.outrider.v1.ResponseFormatR\x0eresponseFormat\x12\x31\n\x08sampling\x18\x06 \x01(\x0b\x32\x15.outrider.v1.SamplingR\x08sampling\x12;\n\treasoning\x18\x07 \x01(\x0b\x32\x1d.outrider.v1.ReasoningOptionsR\treasoning\x12;\n\x0c\x63\x61\x63he_policy\x18\x08 \x01(\x0e\x32\x18.outrider.v1.CachePolicyR\x0b\x63\x61\x63hePolicy\x12V\n\x15unavailability_policy\x18\t \x01(\x0e\x32!.outrider.v1.UnavailabilityPolicyR\x14unavailabilityPolicy\x12\x38\n\x08\x66\x61llback\x18\n \x01(\x0b\x32\x1c.outrider.v1.FallbackOptionsR\x08\x66\x61llback\x12:\n\x0b\x61ttribution\x18\x0b \x01(\x0b\x32\x18.outrider.v1.AttributionR\x0b\x61ttribution\x12\'\n\x0fidempotency_key\x18\x0c \x01(\tR\x0eidempotencyKey\x12\x1c\n\tresumable\x18\r \x01(\x08R\tresumable\x12\x1d\n\nsticky_key\x18\x0e \x01(\tR\tstickyKey\"\xcd\x01\n\x0eResponseFormat\x12-\n\x04text\x18\x01 \x01(\x0b\x32\x17.outrider.v1.TextFormatH\x00R\x04text\x12@\n\x0bjson_object\x18\x02 \x01(\x0b\x32\x1d.outrider.v1.JsonObjectFormatH\x00R\njsonObject\x12@\n\x0bjson_schema\x18\x03 \x01(\x0b\x32\x1d.outrider.v1.JsonSchemaFormatH\x00R\njsonSchemaB\x08\n\x06\x66ormat\"\x0c\n\nTextFormat\"\x12\n\x10JsonObjectFormat\"\x81\x01\n\x10JsonSchemaFormat\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n\x0bjson_schema\x18\x02 \x01(\tR\njsonSchema\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x16\n\x06strict\x18\x04 \x01(\x08R\x06strict\"\x93\x03\n\x08Sampling\x12%\n\x0btemperature\x18\x01 \x01(\x01H\x00R\x0btemperature\x88\x01\x01\x12\x18\n\x05top_p\x18\x02 \x01(\x01H\x01R\x04topP\x88\x01\x01\x12\x18\n\x05top_k\x18\x03 \x01(\rH\x02R\x04topK\x88\x01\x01\x12/\n\x11max_output_tokens\x18\x04 \x01(\rH\x03R\x0fmaxOutputTokens\x88\x01\x01\x12\x12\n\x04stop\x18\x05 \x03(\tR\x04stop\x12\x17\n\x04seed\x18\x06 \x01(\x03H\x04R\x04seed\x88\x01\x01\x12\x30\n\x11\x66requency_penalty\x18\x07 \x01(\x01H\x05R\x10\x66requencyPenalty\x88\x01\x01\x12.\n\x10presence_penalty\x18\x08 \x01(\x01H\x06R\x0fpresencePenalty\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x14\n\x12_max_output_tokensB\x07\n\x05_seedB\x14\n\x12_frequency_penaltyB\x13\n\x11_presence_penalty\"\x98\x02\n\x10ReasoningOptions\x12<\n\x06\x65\x66\x66ort\x18\x01 \x01(\x0e\x32$.outrider.v1.ReasoningOptions.EffortR\x06\x65\x66\x66ort\x12(\n\rbudget_tokens\x18\x02 \x01(\rH\x00R\x0c\x62udgetTokens\x88\x01\x01\"\x89\x01\n\x06\x45\x66\x66ort\x12\x16\n\x12\x45\x46\x46ORT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x45\x46\x46ORT_NONE\x10\x01\x12\x12\n\x0e\x45\x46\x46ORT_MINIMAL\x10\x02\x12\x0e\n\nEFFORT_LOW\x10\x03\x12\x11\n\rEFFORT_MEDIUM\x10\x04\x12\x0f\n\x0b\x45\x46\x46ORT_HIGH\x10\x05\x12\x0e\n\nEFFORT_MAX\x10\x06\x42\x10\n\x0e_budget_tokens\"q\n\x0f\x46\x61llbackOptions\x12\x1a\n\x08\x64isabled\x18\x01 \x01(\x08R\x08\x64isabled\x12\x16\n\x06models\x18\x02 \x03(\tR\x06models\x12*\n\x11on_content_filter\x18\x03 \x01(\x08R\x0fonContentFilter\"\xe2\x01\n\x0b\x41ttribution\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n\x07project\x18\x02 \x01(\tR\x07project\x12\x14\n\x05\x61gent\x18\x03 \x01(\tR\x05\x61gent\x12\x12\n\x04user\x18\x04 \x01(\tR\x04user\x12<\n\x06labels\x18\x05 \x03(\x0b\x32$.outrider.v1.Attribution.LabelsEntryR\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xd6\x03\n\x10GenerateResponse\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12\x30\n\x07started\x18\x02 \x01(\x0b\x32\x14.outrider.v1.StartedH\x00R\x07started\x12\x37\n\ntext_delta\x18\x03 \x01(\x0b\x32\x16.outrider.v1.TextDeltaH\x00R\ttextDelta\x12\x46\n\x0freasoning_delta\x18\x04 \x01(\x0b\x32\x1b.outrider.v1.ReasoningDeltaH\x00R\x0ereasoningDelta\x12\x44\n\x0ftool_call_delta\x18\x05 \x01(\x0b\x32\x1a.outrider.v1.ToolCallDeltaH\x00R\rtoolCallDelta\x12=\n\x0copaque_delta\x18\x06 \x01(\x0b\x32\x18.outrider.v1.OpaqueDeltaH\x00R\x0bopaqueDelta\x12\x36\n\tcompleted\x18\x07 \x01(\x0b\x32\x16.outrider.v1.CompletedH\x00R\tcompleted\x12-\n\x06queued\x18\x08 \x01(\x0b\x32\x13.outrider.v1.QueuedH\x00R\x06queuedB\x07\n\x05\x65vent\"r\n\x06Queued\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x39\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\"\xe9\x01\n\x07Started\x12\x1d\n\nrequest_id\x18\x01 \x01(\tR\trequestId\x12\x1a\n\x08provider\x18\x02 \x01(\tR\x08provider\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x18\n\x07\x61ttempt\x18\x04 \x01(\rR\x07\x61ttempt\x12;\n\x0c\x63\x61\x63he_status\x18\x05 \x01(\x0e\x32\x18.outrider.v1.CacheStatusR\x0b\x63\x61\x63heStatus\x12\x36\n\tcache_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x63\x61\x63heAge\"Q\n\tTextDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n\x04part\x18\x02 \x01(\rR\x04part\x12\x1c\n\tsignature\x18\x03 \x01(\x0cR\tsignature\"r\n\x0eReasoningDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n\x04part\x18\x02 \x01(\rR\x04part\x12\x1c\n\tsignature\x18\x03 \x01(\x0cR\tsignature\x12\x1a\n\x08redacted\x18\x04 \x01(\x0cR\x08redacted\"\x8c\x01\n\rToolCallDelta\x12\x12\n\x04part\x18\x01 \x01(\rR\x04part\x12\x0e\n\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12%\n\x0e\x61rguments_json\x18\x04 \x01(\tR\rargumentsJson\x12\x1c\n\tsignature\x18\x05 \x01(\x0cR\tsignature\"R\n\x0bOpaqueDelta\x12\x12\n\x04part\x18\x01 \x01(\rR\x04part\x12/\n\x06opaque\x18\x02 \x01(\x0b\x32\x17.outrider.v1.OpaquePartR\x06opaque\"\xd3\x03\n\tCompleted\x12>\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x19.outrider.v1.FinishReasonR\x0c\x66inishReason\x12\x34\n\x16provider_finish_reason\x18\x02 \x01(\tR\x14providerFinishReason\x12(\n\x05usage\x18\x03 \x01(\x0b\x32\x12.outrider.v1.UsageR\x05usage\x12%\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x11.outrider.v1.CostR\x04\x63ost\x12\x30\n\x08\x61ttempts\x18\x05 \x03(\x0b\x32\x14.outrider.v1.AttemptR\x08\x61ttempts\x12.\n\x07timings\x18\x06 \x01(\x0b\x32\x14.outrider.v1.TimingsR\x07timings\x12\x1f\n\x0bresponse_id\x18\x07 \x01(\tR\nresponseId\x12%\n\x0eresponse_model\x18\x08 \x01(\tR\rresponseModel\x12\x30\n\x08warnings\x18\t \x03(\x0b\x32\x14.outrider.v1.WarningR\x08warnings\x12#\n\rstop_sequence\x18\n \x01(\tR\x0cstopSequence*\xa5\x01\n\x0b\x43\x61\x63hePolicy\x12\x1c\n\x18\x43\x41\x43HE_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41\x43HE_POLICY_DEFAULT\x10\x01\x12\x17\n\x13\x43\x41\x43HE_POLICY_BYPASS\x10\x02\x12\x18\n\x14\x43\x41\x43HE_POLICY_REFRESH\x10\x03\x12\x15\n\x11\x43\x41\x43HE_POLICY_ONLY\x10\x04\x12\x14\n\x10\x43\x41\x43HE_POLICY_USE\x10\x05*~\n\x14UnavailabilityPolicy\x12%\n!UNAVAILABILITY_POLICY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUNAVAILABILITY_POLICY_FAIL\x10\x01\x12\x1f\n\x1bUNAVAILABILITY_POLICY_QUEUE\x10\x02*\x89\x01\n\x0b\x43\x61\x63heStatus\x12\x1c\n\x18\x43\x41\x43HE_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_STATUS_MISS\x10\x01\x12\x14\n\x10\x43\x41\x43HE_STATUS_HIT\x10\x02\x12\x16\n\x12\x43\x41\x43HE_STATUS_STALE\x10\x03\x12\x17\n\x13\x43\x41\x43HE_STATUS_BYPASS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,46 +37,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ATTRIBUTION_LABELSENTRY']._loaded_options = None
   _globals['_ATTRIBUTION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_CACHEPOLICY']._serialized_start=3732
-  _globals['_CACHEPOLICY']._serialized_end=3897
-  _globals['_UNAVAILABILITYPOLICY']._serialized_start=3899
-  _globals['_UNAVAILABILITYPOLICY']._serialized_end=4025
-  _globals['_CACHESTATUS']._serialized_start=4028
-  _globals['_CACHESTATUS']._serialized_end=4165
-  _globals['_GENERATEREQUEST']._serialized_start=130
-  _globals['_GENERATEREQUEST']._serialized_end=808
-  _globals['_RESPONSEFORMAT']._serialized_start=811
-  _globals['_RESPONSEFORMAT']._serialized_end=1016
-  _globals['_TEXTFORMAT']._serialized_start=1018
-  _globals['_TEXTFORMAT']._serialized_end=1030
-  _globals['_JSONOBJECTFORMAT']._serialized_start=1032
-  _globals['_JSONOBJECTFORMAT']._serialized_end=1050
-  _globals['_JSONSCHEMAFORMAT']._serialized_start=1053
-  _globals['_JSONSCHEMAFORMAT']._serialized_end=1182
-  _globals['_SAMPLING']._serialized_start=1185
-  _globals['_SAMPLING']._serialized_end=1588
-  _globals['_REASONINGOPTIONS']._serialized_start=1591
-  _globals['_REASONINGOPTIONS']._serialized_end=1871
-  _globals['_REASONINGOPTIONS_EFFORT']._serialized_start=1716
-  _globals['_REASONINGOPTIONS_EFFORT']._serialized_end=1853
-  _globals['_FALLBACKOPTIONS']._serialized_start=1873
-  _globals['_FALLBACKOPTIONS']._serialized_end=1942
-  _globals['_ATTRIBUTION']._serialized_start=1945
-  _globals['_ATTRIBUTION']._serialized_end=2171
-  _globals['_ATTRIBUTION_LABELSENTRY']._serialized_start=2114
-  _globals['_ATTRIBUTION_LABELSENTRY']._serialized_end=2171
-  _globals['_GENERATERESPONSE']._serialized_start=2174
-  _globals['_GENERATERESPONSE']._serialized_end=2597
-  _globals['_STARTED']._serialized_start=2600
-  _globals['_STARTED']._serialized_end=2833
-  _globals['_TEXTDELTA']._serialized_start=2835
-  _globals['_TEXTDELTA']._serialized_end=2916
-  _globals['_REASONINGDELTA']._serialized_start=2918
-  _globals['_REASONINGDELTA']._serialized_end=3032
-  _globals['_TOOLCALLDELTA']._serialized_start=3035
-  _globals['_TOOLCALLDELTA']._serialized_end=3175
-  _globals['_OPAQUEDELTA']._serialized_start=3177
-  _globals['_OPAQUEDELTA']._serialized_end=3259
-  _globals['_COMPLETED']._serialized_start=3262
-  _globals['_COMPLETED']._serialized_end=3729
+  _globals['_CACHEPOLICY']._serialized_start=4033
+  _globals['_CACHEPOLICY']._serialized_end=4198
+  _globals['_UNAVAILABILITYPOLICY']._serialized_start=4200
+  _globals['_UNAVAILABILITYPOLICY']._serialized_end=4326
+  _globals['_CACHESTATUS']._serialized_start=4329
+  _globals['_CACHESTATUS']._serialized_end=4466
+  _globals['_GENERATEREQUEST']._serialized_start=163
+  _globals['_GENERATEREQUEST']._serialized_end=902
+  _globals['_RESPONSEFORMAT']._serialized_start=905
+  _globals['_RESPONSEFORMAT']._serialized_end=1110
+  _globals['_TEXTFORMAT']._serialized_start=1112
+  _globals['_TEXTFORMAT']._serialized_end=1124
+  _globals['_JSONOBJECTFORMAT']._serialized_start=1126
+  _globals['_JSONOBJECTFORMAT']._serialized_end=1144
+  _globals['_JSONSCHEMAFORMAT']._serialized_start=1147
+  _globals['_JSONSCHEMAFORMAT']._serialized_end=1276
+  _globals['_SAMPLING']._serialized_start=1279
+  _globals['_SAMPLING']._serialized_end=1682
+  _globals['_REASONINGOPTIONS']._serialized_start=1685
+  _globals['_REASONINGOPTIONS']._serialized_end=1965
+  _globals['_REASONINGOPTIONS_EFFORT']._serialized_start=1810
+  _globals['_REASONINGOPTIONS_EFFORT']._serialized_end=1947
+  _globals['_FALLBACKOPTIONS']._serialized_start=1967
+  _globals['_FALLBACKOPTIONS']._serialized_end=2080
+  _globals['_ATTRIBUTION']._serialized_start=2083
+  _globals['_ATTRIBUTION']._serialized_end=2309
+  _globals['_ATTRIBUTION_LABELSENTRY']._serialized_start=2252
+  _globals['_ATTRIBUTION_LABELSENTRY']._serialized_end=2309
+  _globals['_GENERATERESPONSE']._serialized_start=2312
+  _globals['_GENERATERESPONSE']._serialized_end=2782
+  _globals['_QUEUED']._serialized_start=2784
+  _globals['_QUEUED']._serialized_end=2898
+  _globals['_STARTED']._serialized_start=2901
+  _globals['_STARTED']._serialized_end=3134
+  _globals['_TEXTDELTA']._serialized_start=3136
+  _globals['_TEXTDELTA']._serialized_end=3217
+  _globals['_REASONINGDELTA']._serialized_start=3219
+  _globals['_REASONINGDELTA']._serialized_end=3333
+  _globals['_TOOLCALLDELTA']._serialized_start=3336
+  _globals['_TOOLCALLDELTA']._serialized_end=3476
+  _globals['_OPAQUEDELTA']._serialized_start=3478
+  _globals['_OPAQUEDELTA']._serialized_end=3560
+  _globals['_COMPLETED']._serialized_start=3563
+  _globals['_COMPLETED']._serialized_end=4030
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from outrider.v1 import content_pb2 as _content_pb2
 from outrider.v1 import usage_pb2 as _usage_pb2
 from google.protobuf.internal import containers as _containers
@@ -50,7 +51,7 @@ CACHE_STATUS_STALE: CacheStatus
 CACHE_STATUS_BYPASS: CacheStatus
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "messages", "tools", "tool_choice", "response_format", "sampling", "reasoning", "cache_policy", "unavailability_policy", "fallback", "attribution", "idempotency_key")
+    __slots__ = ("model", "messages", "tools", "tool_choice", "response_format", "sampling", "reasoning", "cache_policy", "unavailability_policy", "fallback", "attribution", "idempotency_key", "resumable", "sticky_key")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     TOOLS_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +64,8 @@ class GenerateRequest(_message.Message):
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTION_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    RESUMABLE_FIELD_NUMBER: _ClassVar[int]
+    STICKY_KEY_FIELD_NUMBER: _ClassVar[int]
     model: str
     messages: _containers.RepeatedCompositeFieldContainer[_content_pb2.Message]
     tools: _containers.RepeatedCompositeFieldContainer[_content_pb2.Tool]
@@ -75,7 +78,9 @@ class GenerateRequest(_message.Message):
     fallback: FallbackOptions
     attribution: Attribution
     idempotency_key: str
-    def __init__(self, model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_content_pb2.Message, _Mapping]]] = ..., tools: _Optional[_Iterable[_Union[_content_pb2.Tool, _Mapping]]] = ..., tool_choice: _Optional[_Union[_content_pb2.ToolChoice, _Mapping]] = ..., response_format: _Optional[_Union[ResponseFormat, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., reasoning: _Optional[_Union[ReasoningOptions, _Mapping]] = ..., cache_policy: _Optional[_Union[CachePolicy, str]] = ..., unavailability_policy: _Optional[_Union[UnavailabilityPolicy, str]] = ..., fallback: _Optional[_Union[FallbackOptions, _Mapping]] = ..., attribution: _Optional[_Union[Attribution, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    resumable: bool
+    sticky_key: str
+    def __init__(self, model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_content_pb2.Message, _Mapping]]] = ..., tools: _Optional[_Iterable[_Union[_content_pb2.Tool, _Mapping]]] = ..., tool_choice: _Optional[_Union[_content_pb2.ToolChoice, _Mapping]] = ..., response_format: _Optional[_Union[ResponseFormat, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., reasoning: _Optional[_Union[ReasoningOptions, _Mapping]] = ..., cache_policy: _Optional[_Union[CachePolicy, str]] = ..., unavailability_policy: _Optional[_Union[UnavailabilityPolicy, str]] = ..., fallback: _Optional[_Union[FallbackOptions, _Mapping]] = ..., attribution: _Optional[_Union[Attribution, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., resumable: _Optional[bool] = ..., sticky_key: _Optional[str] = ...) -> None: ...
 
 class ResponseFormat(_message.Message):
     __slots__ = ("text", "json_object", "json_schema")
@@ -152,12 +157,14 @@ class ReasoningOptions(_message.Message):
     def __init__(self, effort: _Optional[_Union[ReasoningOptions.Effort, str]] = ..., budget_tokens: _Optional[int] = ...) -> None: ...
 
 class FallbackOptions(_message.Message):
-    __slots__ = ("disabled", "models")
+    __slots__ = ("disabled", "models", "on_content_filter")
     DISABLED_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    ON_CONTENT_FILTER_FIELD_NUMBER: _ClassVar[int]
     disabled: bool
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, disabled: _Optional[bool] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    on_content_filter: bool
+    def __init__(self, disabled: _Optional[bool] = ..., models: _Optional[_Iterable[str]] = ..., on_content_filter: _Optional[bool] = ...) -> None: ...
 
 class Attribution(_message.Message):
     __slots__ = ("tenant", "project", "agent", "user", "labels")
@@ -181,7 +188,7 @@ class Attribution(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., project: _Optional[str] = ..., agent: _Optional[str] = ..., user: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("sequence", "started", "text_delta", "reasoning_delta", "tool_call_delta", "opaque_delta", "completed")
+    __slots__ = ("sequence", "started", "text_delta", "reasoning_delta", "tool_call_delta", "opaque_delta", "completed", "queued")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     STARTED_FIELD_NUMBER: _ClassVar[int]
     TEXT_DELTA_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +196,7 @@ class GenerateResponse(_message.Message):
     TOOL_CALL_DELTA_FIELD_NUMBER: _ClassVar[int]
     OPAQUE_DELTA_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     started: Started
     text_delta: TextDelta
@@ -196,7 +204,18 @@ class GenerateResponse(_message.Message):
     tool_call_delta: ToolCallDelta
     opaque_delta: OpaqueDelta
     completed: Completed
-    def __init__(self, sequence: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., text_delta: _Optional[_Union[TextDelta, _Mapping]] = ..., reasoning_delta: _Optional[_Union[ReasoningDelta, _Mapping]] = ..., tool_call_delta: _Optional[_Union[ToolCallDelta, _Mapping]] = ..., opaque_delta: _Optional[_Union[OpaqueDelta, _Mapping]] = ..., completed: _Optional[_Union[Completed, _Mapping]] = ...) -> None: ...
+    queued: Queued
+    def __init__(self, sequence: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., text_delta: _Optional[_Union[TextDelta, _Mapping]] = ..., reasoning_delta: _Optional[_Union[ReasoningDelta, _Mapping]] = ..., tool_call_delta: _Optional[_Union[ToolCallDelta, _Mapping]] = ..., opaque_delta: _Optional[_Union[OpaqueDelta, _Mapping]] = ..., completed: _Optional[_Union[Completed, _Mapping]] = ..., queued: _Optional[_Union[Queued, _Mapping]] = ...) -> None: ...
+
+class Queued(_message.Message):
+    __slots__ = ("job_id", "reason", "expires_at")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    reason: str
+    expires_at: _timestamp_pb2.Timestamp
+    def __init__(self, job_id: _Optional[str] = ..., reason: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("request_id", "provider", "model", "attempt", "cache_status", "cache_age")

@@ -27,23 +27,27 @@ from outrider.v1 import generation_pb2 as outrider_dot_v1_dot_generation__pb2
 from outrider.v1 import usage_pb2 as outrider_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$outrider/v1/generation_service.proto\x12\x0boutrider.v1\x1a\x19outrider/v1/content.proto\x1a\x1coutrider/v1/generation.proto\x1a\x17outrider/v1/usage.proto\"I\n\x0f\x43ompleteRequest\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32\x1c.outrider.v1.GenerateRequestR\x07request\"\xa8\x01\n\x10\x43ompleteResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x14.outrider.v1.StartedR\x07started\x12.\n\x07message\x18\x02 \x01(\x0b\x32\x14.outrider.v1.MessageR\x07message\x12\x34\n\tcompleted\x18\x03 \x01(\x0b\x32\x16.outrider.v1.CompletedR\tcompleted\"\xd5\x01\n\x12\x43ountTokensRequest\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32\x1c.outrider.v1.GenerateRequestR\x07request\x12>\n\x06method\x18\x02 \x01(\x0e\x32&.outrider.v1.CountTokensRequest.MethodR\x06method\"G\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x10\n\x0cMETHOD_LOCAL\x10\x01\x12\x13\n\x0fMETHOD_PROVIDER\x10\x02\"\x9c\x01\n\x13\x43ountTokensResponse\x12!\n\x0cinput_tokens\x18\x01 \x01(\x04R\x0binputTokens\x12\x30\n\x06source\x18\x02 \x01(\x0e\x32\x18.outrider.v1.UsageSourceR\x06source\x12\x1a\n\x08provider\x18\x03 \x01(\tR\x08provider\x12\x14\n\x05model\x18\x04 \x01(\tR\x05model2\xf9\x01\n\x11GenerationService\x12I\n\x08Generate\x12\x1c.outrider.v1.GenerateRequest\x1a\x1d.outrider.v1.GenerateResponse0\x01\x12G\n\x08\x43omplete\x12\x1c.outrider.v1.CompleteRequest\x1a\x1d.outrider.v1.CompleteResponse\x12P\n\x0b\x43ountTokens\x12\x1f.outrider.v1.CountTokensRequest\x1a .outrider.v1.CountTokensResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$outrider/v1/generation_service.proto\x12\x0boutrider.v1\x1a\x19outrider/v1/content.proto\x1a\x1coutrider/v1/generation.proto\x1a\x17outrider/v1/usage.proto\"]\n\x15ResumeGenerateRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tR\trequestId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04R\rafterSequence\"M\n\x16ResumeGenerateResponse\x12\x33\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.outrider.v1.GenerateResponseR\x05\x65vent\"I\n\x0f\x43ompleteRequest\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32\x1c.outrider.v1.GenerateRequestR\x07request\"\xa8\x01\n\x10\x43ompleteResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x14.outrider.v1.StartedR\x07started\x12.\n\x07message\x18\x02 \x01(\x0b\x32\x14.outrider.v1.MessageR\x07message\x12\x34\n\tcompleted\x18\x03 \x01(\x0b\x32\x16.outrider.v1.CompletedR\tcompleted\"\xd5\x01\n\x12\x43ountTokensRequest\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32\x1c.outrider.v1.GenerateRequestR\x07request\x12>\n\x06method\x18\x02 \x01(\x0e\x32&.outrider.v1.CountTokensRequest.MethodR\x06method\"G\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x10\n\x0cMETHOD_LOCAL\x10\x01\x12\x13\n\x0fMETHOD_PROVIDER\x10\x02\"\x9c\x01\n\x13\x43ountTokensResponse\x12!\n\x0cinput_tokens\x18\x01 \x01(\x04R\x0binputTokens\x12\x30\n\x06source\x18\x02 \x01(\x0e\x32\x18.outrider.v1.UsageSourceR\x06source\x12\x1a\n\x08provider\x18\x03 \x01(\tR\x08provider\x12\x14\n\x05model\x18\x04 \x01(\tR\x05model2\xd6\x02\n\x11GenerationService\x12I\n\x08Generate\x12\x1c.outrider.v1.GenerateRequest\x1a\x1d.outrider.v1.GenerateResponse0\x01\x12[\n\x0eResumeGenerate\x12\".outrider.v1.ResumeGenerateRequest\x1a#.outrider.v1.ResumeGenerateResponse0\x01\x12G\n\x08\x43omplete\x12\x1c.outrider.v1.CompleteRequest\x1a\x1d.outrider.v1.CompleteResponse\x12P\n\x0b\x43ountTokens\x12\x1f.outrider.v1.CountTokensRequest\x1a .outrider.v1.CountTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'outrider.v1.generation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMPLETEREQUEST']._serialized_start=135
-  _globals['_COMPLETEREQUEST']._serialized_end=208
-  _globals['_COMPLETERESPONSE']._serialized_start=211
-  _globals['_COMPLETERESPONSE']._serialized_end=379
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=382
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=595
-  _globals['_COUNTTOKENSREQUEST_METHOD']._serialized_start=524
-  _globals['_COUNTTOKENSREQUEST_METHOD']._serialized_end=595
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=598
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=754
-  _globals['_GENERATIONSERVICE']._serialized_start=757
-  _globals['_GENERATIONSERVICE']._serialized_end=1006
+  _globals['_RESUMEGENERATEREQUEST']._serialized_start=135
+  _globals['_RESUMEGENERATEREQUEST']._serialized_end=228
+  _globals['_RESUMEGENERATERESPONSE']._serialized_start=230
+  _globals['_RESUMEGENERATERESPONSE']._serialized_end=307
+  _globals['_COMPLETEREQUEST']._serialized_start=309
+  _globals['_COMPLETEREQUEST']._serialized_end=382
+  _globals['_COMPLETERESPONSE']._serialized_start=385
+  _globals['_COMPLETERESPONSE']._serialized_end=553
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=556
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=769
+  _globals['_COUNTTOKENSREQUEST_METHOD']._serialized_start=698
+  _globals['_COUNTTOKENSREQUEST_METHOD']._serialized_end=769
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=772
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=928
+  _globals['_GENERATIONSERVICE']._serialized_start=931
+  _globals['_GENERATIONSERVICE']._serialized_end=1273
 # @@protoc_insertion_point(module_scope)

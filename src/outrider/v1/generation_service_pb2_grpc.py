@@ -43,6 +43,11 @@ class GenerationServiceStub:
                 request_serializer=outrider_dot_v1_dot_generation__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=outrider_dot_v1_dot_generation__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.ResumeGenerate = channel.unary_stream(
+                '/outrider.v1.GenerationService/ResumeGenerate',
+                request_serializer=outrider_dot_v1_dot_generation__service__pb2.ResumeGenerateRequest.SerializeToString,
+                response_deserializer=outrider_dot_v1_dot_generation__service__pb2.ResumeGenerateResponse.FromString,
+                _registered_method=True)
         self.Complete = channel.unary_unary(
                 '/outrider.v1.GenerationService/Complete',
                 request_serializer=outrider_dot_v1_dot_generation__service__pb2.CompleteRequest.SerializeToString,
@@ -63,6 +68,13 @@ class GenerationServiceServicer:
 
     def Generate(self, request, context):
         """Streams an answer as it is made. Cancelling the call cancels the provider's work.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeGenerate(self, request, context):
+        """Continues the stream of a request that asked to be resumable, without a gap or a repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +101,11 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=outrider_dot_v1_dot_generation__pb2.GenerateRequest.FromString,
                     response_serializer=outrider_dot_v1_dot_generation__pb2.GenerateResponse.SerializeToString,
+            ),
+            'ResumeGenerate': grpc.unary_stream_rpc_method_handler(
+                    servicer.ResumeGenerate,
+                    request_deserializer=outrider_dot_v1_dot_generation__service__pb2.ResumeGenerateRequest.FromString,
+                    response_serializer=outrider_dot_v1_dot_generation__service__pb2.ResumeGenerateResponse.SerializeToString,
             ),
             'Complete': grpc.unary_unary_rpc_method_handler(
                     servicer.Complete,
@@ -131,6 +148,33 @@ class GenerationService:
             '/outrider.v1.GenerationService/Generate',
             outrider_dot_v1_dot_generation__pb2.GenerateRequest.SerializeToString,
             outrider_dot_v1_dot_generation__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeGenerate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/outrider.v1.GenerationService/ResumeGenerate',
+            outrider_dot_v1_dot_generation__service__pb2.ResumeGenerateRequest.SerializeToString,
+            outrider_dot_v1_dot_generation__service__pb2.ResumeGenerateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class GenerationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GenerationServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateResponse]
     """Streams an answer as it is made. Cancelling the call cancels the provider's work."""
+    ResumeGenerate: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.ResumeGenerateRequest, _generation_service_pb2.ResumeGenerateResponse]
+    """Continues the stream of a request that asked to be resumable, without a gap or a repeat."""
     Complete: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.CompleteRequest, _generation_service_pb2.CompleteResponse]
     """Gives the same answer in one piece."""
     CountTokens: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.CountTokensRequest, _generation_service_pb2.CountTokensResponse]
@@ -54,6 +56,8 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateResponse]  # type: ignore[assignment]
     """Streams an answer as it is made. Cancelling the call cancels the provider's work."""
+    ResumeGenerate: _aio.UnaryStreamMultiCallable[_generation_service_pb2.ResumeGenerateRequest, _generation_service_pb2.ResumeGenerateResponse]  # type: ignore[assignment]
+    """Continues the stream of a request that asked to be resumable, without a gap or a repeat."""
     Complete: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.CompleteRequest, _generation_service_pb2.CompleteResponse]  # type: ignore[assignment]
     """Gives the same answer in one piece."""
     CountTokens: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.CountTokensRequest, _generation_service_pb2.CountTokensResponse]  # type: ignore[assignment]
@@ -72,6 +76,14 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generation_pb2.GenerateResponse], _abc.AsyncIterator[_generation_pb2.GenerateResponse]]:
         """Streams an answer as it is made. Cancelling the call cancels the provider's work."""
+
+    @_abc_1.abstractmethod
+    def ResumeGenerate(
+        self,
+        request: _generation_service_pb2.ResumeGenerateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.ResumeGenerateResponse], _abc.AsyncIterator[_generation_service_pb2.ResumeGenerateResponse]]:
+        """Continues the stream of a request that asked to be resumable, without a gap or a repeat."""
 
     @_abc_1.abstractmethod
     def Complete(

@@ -26,23 +26,23 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from outrider.v1 import generation_pb2 as outrider_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1foutrider/v1/limit_service.proto\x12\x0boutrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1coutrider/v1/generation.proto\"d\n\x10GetLimitsRequest\x12:\n\x0b\x61ttribution\x18\x01 \x01(\x0b\x32\x18.outrider.v1.AttributionR\x0b\x61ttribution\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\"`\n\x11GetLimitsResponse\x12*\n\x06limits\x18\x01 \x03(\x0b\x32\x12.outrider.v1.LimitR\x06limits\x12\x1f\n\x0blocal_share\x18\x02 \x01(\x08R\nlocalShare\"\xab\x02\n\x05Limit\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12*\n\x04unit\x18\x02 \x01(\x0e\x32\x16.outrider.v1.LimitUnitR\x04unit\x12\x30\n\x06period\x18\x03 \x01(\x0e\x32\x18.outrider.v1.LimitPeriodR\x06period\x12\x14\n\x05limit\x18\x04 \x01(\x04R\x05limit\x12\x1c\n\tremaining\x18\x05 \x01(\x04R\tremaining\x12\x1a\n\x08reserved\x18\x06 \x01(\x04R\x08reserved\x12\x36\n\tresets_in\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08resetsIn\x12\x12\n\x04hard\x18\x08 \x01(\x08R\x04hard\x12\x12\n\x04tier\x18\t \x01(\tR\x04tier*\x94\x01\n\tLimitUnit\x12\x1a\n\x16LIMIT_UNIT_UNSPECIFIED\x10\x00\x12\x17\n\x13LIMIT_UNIT_REQUESTS\x10\x01\x12\x15\n\x11LIMIT_UNIT_TOKENS\x10\x02\x12\x17\n\x13LIMIT_UNIT_NANO_USD\x10\x03\x12\"\n\x1eLIMIT_UNIT_CONCURRENT_REQUESTS\x10\x04*\xa1\x01\n\x0bLimitPeriod\x12\x1c\n\x18LIMIT_PERIOD_UNSPECIFIED\x10\x00\x12\x17\n\x13LIMIT_PERIOD_MINUTE\x10\x01\x12\x14\n\x10LIMIT_PERIOD_DAY\x10\x02\x12\x15\n\x11LIMIT_PERIOD_WEEK\x10\x03\x12\x16\n\x12LIMIT_PERIOD_MONTH\x10\x04\x12\x16\n\x12LIMIT_PERIOD_TOTAL\x10\x05\x32Z\n\x0cLimitService\x12J\n\tGetLimits\x12\x1d.outrider.v1.GetLimitsRequest\x1a\x1e.outrider.v1.GetLimitsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1foutrider/v1/limit_service.proto\x12\x0boutrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1coutrider/v1/generation.proto\"d\n\x10GetLimitsRequest\x12:\n\x0b\x61ttribution\x18\x01 \x01(\x0b\x32\x18.outrider.v1.AttributionR\x0b\x61ttribution\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\"`\n\x11GetLimitsResponse\x12*\n\x06limits\x18\x01 \x03(\x0b\x32\x12.outrider.v1.LimitR\x06limits\x12\x1f\n\x0blocal_share\x18\x02 \x01(\x08R\nlocalShare\"\xc1\x02\n\x05Limit\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12*\n\x04unit\x18\x02 \x01(\x0e\x32\x16.outrider.v1.LimitUnitR\x04unit\x12\x30\n\x06period\x18\x03 \x01(\x0e\x32\x18.outrider.v1.LimitPeriodR\x06period\x12\x14\n\x05limit\x18\x04 \x01(\x04R\x05limit\x12\x1c\n\tremaining\x18\x05 \x01(\x04R\tremaining\x12\x1a\n\x08reserved\x18\x06 \x01(\x04R\x08reserved\x12\x36\n\tresets_in\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08resetsIn\x12\x12\n\x04hard\x18\x08 \x01(\x08R\x04hard\x12\x12\n\x04tier\x18\t \x01(\tR\x04tier\x12\x14\n\x05\x62urst\x18\n \x01(\x04R\x05\x62urst*\x94\x01\n\tLimitUnit\x12\x1a\n\x16LIMIT_UNIT_UNSPECIFIED\x10\x00\x12\x17\n\x13LIMIT_UNIT_REQUESTS\x10\x01\x12\x15\n\x11LIMIT_UNIT_TOKENS\x10\x02\x12\x17\n\x13LIMIT_UNIT_NANO_USD\x10\x03\x12\"\n\x1eLIMIT_UNIT_CONCURRENT_REQUESTS\x10\x04*\xa1\x01\n\x0bLimitPeriod\x12\x1c\n\x18LIMIT_PERIOD_UNSPECIFIED\x10\x00\x12\x17\n\x13LIMIT_PERIOD_MINUTE\x10\x01\x12\x14\n\x10LIMIT_PERIOD_DAY\x10\x02\x12\x15\n\x11LIMIT_PERIOD_WEEK\x10\x03\x12\x16\n\x12LIMIT_PERIOD_MONTH\x10\x04\x12\x16\n\x12LIMIT_PERIOD_TOTAL\x10\x05\x32Z\n\x0cLimitService\x12J\n\tGetLimits\x12\x1d.outrider.v1.GetLimitsRequest\x1a\x1e.outrider.v1.GetLimitsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'outrider.v1.limit_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LIMITUNIT']._serialized_start=613
-  _globals['_LIMITUNIT']._serialized_end=761
-  _globals['_LIMITPERIOD']._serialized_start=764
-  _globals['_LIMITPERIOD']._serialized_end=925
+  _globals['_LIMITUNIT']._serialized_start=635
+  _globals['_LIMITUNIT']._serialized_end=783
+  _globals['_LIMITPERIOD']._serialized_start=786
+  _globals['_LIMITPERIOD']._serialized_end=947
   _globals['_GETLIMITSREQUEST']._serialized_start=110
   _globals['_GETLIMITSREQUEST']._serialized_end=210
   _globals['_GETLIMITSRESPONSE']._serialized_start=212
   _globals['_GETLIMITSRESPONSE']._serialized_end=308
   _globals['_LIMIT']._serialized_start=311
-  _globals['_LIMIT']._serialized_end=610
-  _globals['_LIMITSERVICE']._serialized_start=927
-  _globals['_LIMITSERVICE']._serialized_end=1017
+  _globals['_LIMIT']._serialized_end=632
+  _globals['_LIMITSERVICE']._serialized_start=949
+  _globals['_LIMITSERVICE']._serialized_end=1039
 # @@protoc_insertion_point(module_scope)

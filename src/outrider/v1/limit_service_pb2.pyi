@@ -56,7 +56,7 @@ class GetLimitsResponse(_message.Message):
     def __init__(self, limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., local_share: _Optional[bool] = ...) -> None: ...
 
 class Limit(_message.Message):
-    __slots__ = ("scope", "unit", "period", "limit", "remaining", "reserved", "resets_in", "hard", "tier")
+    __slots__ = ("scope", "unit", "period", "limit", "remaining", "reserved", "resets_in", "hard", "tier", "burst")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     PERIOD_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class Limit(_message.Message):
     RESETS_IN_FIELD_NUMBER: _ClassVar[int]
     HARD_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
+    BURST_FIELD_NUMBER: _ClassVar[int]
     scope: str
     unit: LimitUnit
     period: LimitPeriod
@@ -75,4 +76,5 @@ class Limit(_message.Message):
     resets_in: _duration_pb2.Duration
     hard: bool
     tier: str
-    def __init__(self, scope: _Optional[str] = ..., unit: _Optional[_Union[LimitUnit, str]] = ..., period: _Optional[_Union[LimitPeriod, str]] = ..., limit: _Optional[int] = ..., remaining: _Optional[int] = ..., reserved: _Optional[int] = ..., resets_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., hard: _Optional[bool] = ..., tier: _Optional[str] = ...) -> None: ...
+    burst: int
+    def __init__(self, scope: _Optional[str] = ..., unit: _Optional[_Union[LimitUnit, str]] = ..., period: _Optional[_Union[LimitPeriod, str]] = ..., limit: _Optional[int] = ..., remaining: _Optional[int] = ..., reserved: _Optional[int] = ..., resets_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., hard: _Optional[bool] = ..., tier: _Optional[str] = ..., burst: _Optional[int] = ...) -> None: ...

@@ -26,33 +26,37 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"outrider/v1/provider_service.proto\x12\x0boutrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x02\n\x08Provider\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06\x66ormat\x18\x02 \x01(\tR\x06\x66ormat\x12\x1c\n\ttransport\x18\x03 \x01(\tR\ttransport\x12\x19\n\x08\x62\x61se_url\x18\x04 \x01(\tR\x07\x62\x61seUrl\x12\x33\n\x06status\x18\x05 \x01(\x0e\x32\x1b.outrider.v1.ProviderStatusR\x06status\x12#\n\rstatus_reason\x18\x06 \x01(\tR\x0cstatusReason\x12#\n\rdefault_model\x18\x07 \x01(\tR\x0c\x64\x65\x66\x61ultModel\x12\x46\n\x11status_changed_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0fstatusChangedAt\"\x16\n\x14ListProvidersRequest\"L\n\x15ListProvidersResponse\x12\x33\n\tproviders\x18\x01 \x03(\x0b\x32\x15.outrider.v1.ProviderR\tproviders\"2\n\x14\x43heckProviderRequest\x12\x1a\n\x08provider\x18\x01 \x01(\tR\x08provider\"\x97\x01\n\x15\x43heckProviderResponse\x12\x31\n\x08provider\x18\x01 \x01(\x0b\x32\x15.outrider.v1.ProviderR\x08provider\x12\x33\n\x07latency\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07latency\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"\xd1\x01\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07targets\x18\x02 \x03(\tR\x07targets\x12%\n\x0e\x63ontext_tokens\x18\x03 \x01(\x04R\rcontextTokens\x12*\n\x11max_output_tokens\x18\x04 \x01(\x04R\x0fmaxOutputTokens\x12(\n\x05price\x18\x05 \x01(\x0b\x32\x12.outrider.v1.PriceR\x05price\x12\x1d\n\nis_default\x18\x06 \x01(\x08R\tisDefault\"\x8c\x04\n\x05Price\x12:\n\x1ainput_nano_usd_per_million\x18\x01 \x01(\x03R\x16inputNanoUsdPerMillion\x12<\n\x1boutput_nano_usd_per_million\x18\x02 \x01(\x03R\x17outputNanoUsdPerMillion\x12L\n!cached_input_nano_usd_per_million\x18\x03 \x01(\x03H\x00R\x1c\x63\x61\x63hedInputNanoUsdPerMillion\x88\x01\x01\x12J\n cache_write_nano_usd_per_million\x18\x04 \x01(\x03H\x01R\x1b\x63\x61\x63heWriteNanoUsdPerMillion\x88\x01\x01\x12\x16\n\x06source\x18\x05 \x01(\tR\x06source\x12\x13\n\x05\x61s_of\x18\x06 \x01(\tR\x04\x61sOf\x12O\n#cache_write_1h_nano_usd_per_million\x18\x07 \x01(\x03H\x02R\x1d\x63\x61\x63heWrite1hNanoUsdPerMillion\x88\x01\x01\x42$\n\"_cached_input_nano_usd_per_millionB#\n!_cache_write_nano_usd_per_millionB&\n$_cache_write_1h_nano_usd_per_million\"/\n\x11ListModelsRequest\x12\x1a\n\x08provider\x18\x01 \x01(\tR\x08provider\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x12.outrider.v1.ModelR\x06models*\x8d\x01\n\x0eProviderStatus\x12\x1f\n\x1bPROVIDER_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17PROVIDER_STATUS_SERVING\x10\x01\x12\x1f\n\x1bPROVIDER_STATUS_NOT_SERVING\x10\x02\x12\x1c\n\x18PROVIDER_STATUS_DISABLED\x10\x03\x32\x90\x02\n\x0fProviderService\x12V\n\rListProviders\x12!.outrider.v1.ListProvidersRequest\x1a\".outrider.v1.ListProvidersResponse\x12V\n\rCheckProvider\x12!.outrider.v1.CheckProviderRequest\x1a\".outrider.v1.CheckProviderResponse\x12M\n\nListModels\x12\x1e.outrider.v1.ListModelsRequest\x1a\x1f.outrider.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"outrider/v1/provider_service.proto\x12\x0boutrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n\x0eProviderTarget\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x18.outrider.v1.TargetStateR\x05state\x12&\n\x0csuccess_rate\x18\x03 \x01(\x01H\x00R\x0bsuccessRate\x88\x01\x01\x12\x30\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05untilB\x0f\n\r_success_rate\"\xed\x02\n\x08Provider\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06\x66ormat\x18\x02 \x01(\tR\x06\x66ormat\x12\x1c\n\ttransport\x18\x03 \x01(\tR\ttransport\x12\x19\n\x08\x62\x61se_url\x18\x04 \x01(\tR\x07\x62\x61seUrl\x12\x33\n\x06status\x18\x05 \x01(\x0e\x32\x1b.outrider.v1.ProviderStatusR\x06status\x12#\n\rstatus_reason\x18\x06 \x01(\tR\x0cstatusReason\x12#\n\rdefault_model\x18\x07 \x01(\tR\x0c\x64\x65\x66\x61ultModel\x12\x46\n\x11status_changed_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0fstatusChangedAt\x12\x35\n\x07targets\x18\t \x03(\x0b\x32\x1b.outrider.v1.ProviderTargetR\x07targets\"\x16\n\x14ListProvidersRequest\"L\n\x15ListProvidersResponse\x12\x33\n\tproviders\x18\x01 \x03(\x0b\x32\x15.outrider.v1.ProviderR\tproviders\"2\n\x14\x43heckProviderRequest\x12\x1a\n\x08provider\x18\x01 \x01(\tR\x08provider\"\x97\x01\n\x15\x43heckProviderResponse\x12\x31\n\x08provider\x18\x01 \x01(\x0b\x32\x15.outrider.v1.ProviderR\x08provider\x12\x33\n\x07latency\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07latency\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"\xd1\x01\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07targets\x18\x02 \x03(\tR\x07targets\x12%\n\x0e\x63ontext_tokens\x18\x03 \x01(\x04R\rcontextTokens\x12*\n\x11max_output_tokens\x18\x04 \x01(\x04R\x0fmaxOutputTokens\x12(\n\x05price\x18\x05 \x01(\x0b\x32\x12.outrider.v1.PriceR\x05price\x12\x1d\n\nis_default\x18\x06 \x01(\x08R\tisDefault\"\x8c\x04\n\x05Price\x12:\n\x1ainput_nano_usd_per_million\x18\x01 \x01(\x03R\x16inputNanoUsdPerMillion\x12<\n\x1boutput_nano_usd_per_million\x18\x02 \x01(\x03R\x17outputNanoUsdPerMillion\x12L\n!cached_input_nano_usd_per_million\x18\x03 \x01(\x03H\x00R\x1c\x63\x61\x63hedInputNanoUsdPerMillion\x88\x01\x01\x12J\n cache_write_nano_usd_per_million\x18\x04 \x01(\x03H\x01R\x1b\x63\x61\x63heWriteNanoUsdPerMillion\x88\x01\x01\x12\x16\n\x06source\x18\x05 \x01(\tR\x06source\x12\x13\n\x05\x61s_of\x18\x06 \x01(\tR\x04\x61sOf\x12O\n#cache_write_1h_nano_usd_per_million\x18\x07 \x01(\x03H\x02R\x1d\x63\x61\x63heWrite1hNanoUsdPerMillion\x88\x01\x01\x42$\n\"_cached_input_nano_usd_per_millionB#\n!_cache_write_nano_usd_per_millionB&\n$_cache_write_1h_nano_usd_per_million\"/\n\x11ListModelsRequest\x12\x1a\n\x08provider\x18\x01 \x01(\tR\x08provider\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x12.outrider.v1.ModelR\x06models*\x8d\x01\n\x0eProviderStatus\x12\x1f\n\x1bPROVIDER_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17PROVIDER_STATUS_SERVING\x10\x01\x12\x1f\n\x1bPROVIDER_STATUS_NOT_SERVING\x10\x02\x12\x1c\n\x18PROVIDER_STATUS_DISABLED\x10\x03*\x90\x01\n\x0bTargetState\x12\x1c\n\x18TARGET_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TARGET_STATE_CLOSED\x10\x01\x12\x1a\n\x16TARGET_STATE_HALF_OPEN\x10\x02\x12\x15\n\x11TARGET_STATE_OPEN\x10\x03\x12\x17\n\x13TARGET_STATE_PAUSED\x10\x04\x32\x90\x02\n\x0fProviderService\x12V\n\rListProviders\x12!.outrider.v1.ListProvidersRequest\x1a\".outrider.v1.ListProvidersResponse\x12V\n\rCheckProvider\x12!.outrider.v1.CheckProviderRequest\x1a\".outrider.v1.CheckProviderResponse\x12M\n\nListModels\x12\x1e.outrider.v1.ListModelsRequest\x1a\x1f.outrider.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'outrider.v1.provider_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROVIDERSTATUS']._serialized_start=1592
-  _globals['_PROVIDERSTATUS']._serialized_end=1733
-  _globals['_PROVIDER']._serialized_start=117
-  _globals['_PROVIDER']._serialized_end=427
-  _globals['_LISTPROVIDERSREQUEST']._serialized_start=429
-  _globals['_LISTPROVIDERSREQUEST']._serialized_end=451
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=453
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=529
-  _globals['_CHECKPROVIDERREQUEST']._serialized_start=531
-  _globals['_CHECKPROVIDERREQUEST']._serialized_end=581
-  _globals['_CHECKPROVIDERRESPONSE']._serialized_start=584
-  _globals['_CHECKPROVIDERRESPONSE']._serialized_end=735
-  _globals['_MODEL']._serialized_start=738
-  _globals['_MODEL']._serialized_end=947
-  _globals['_PRICE']._serialized_start=950
-  _globals['_PRICE']._serialized_end=1474
-  _globals['_LISTMODELSREQUEST']._serialized_start=1476
-  _globals['_LISTMODELSREQUEST']._serialized_end=1523
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1525
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1589
-  _globals['_PROVIDERSERVICE']._serialized_start=1736
-  _globals['_PROVIDERSERVICE']._serialized_end=2008
+  _globals['_PROVIDERSTATUS']._serialized_start=1843
+  _globals['_PROVIDERSTATUS']._serialized_end=1984
+  _globals['_TARGETSTATE']._serialized_start=1987
+  _globals['_TARGETSTATE']._serialized_end=2131
+  _globals['_PROVIDERTARGET']._serialized_start=117
+  _globals['_PROVIDERTARGET']._serialized_end=310
+  _globals['_PROVIDER']._serialized_start=313
+  _globals['_PROVIDER']._serialized_end=678
+  _globals['_LISTPROVIDERSREQUEST']._serialized_start=680
+  _globals['_LISTPROVIDERSREQUEST']._serialized_end=702
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=704
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=780
+  _globals['_CHECKPROVIDERREQUEST']._serialized_start=782
+  _globals['_CHECKPROVIDERREQUEST']._serialized_end=832
+  _globals['_CHECKPROVIDERRESPONSE']._serialized_start=835
+  _globals['_CHECKPROVIDERRESPONSE']._serialized_end=986
+  _globals['_MODEL']._serialized_start=989
+  _globals['_MODEL']._serialized_end=1198
+  _globals['_PRICE']._serialized_start=1201
+  _globals['_PRICE']._serialized_end=1725
+  _globals['_LISTMODELSREQUEST']._serialized_start=1727
+  _globals['_LISTMODELSREQUEST']._serialized_end=1774
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1776
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1840
+  _globals['_PROVIDERSERVICE']._serialized_start=2134
+  _globals['_PROVIDERSERVICE']._serialized_end=2406
 # @@protoc_insertion_point(module_scope)

@@ -17,13 +17,38 @@ class ProviderStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROVIDER_STATUS_SERVING: _ClassVar[ProviderStatus]
     PROVIDER_STATUS_NOT_SERVING: _ClassVar[ProviderStatus]
     PROVIDER_STATUS_DISABLED: _ClassVar[ProviderStatus]
+
+class TargetState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TARGET_STATE_UNSPECIFIED: _ClassVar[TargetState]
+    TARGET_STATE_CLOSED: _ClassVar[TargetState]
+    TARGET_STATE_HALF_OPEN: _ClassVar[TargetState]
+    TARGET_STATE_OPEN: _ClassVar[TargetState]
+    TARGET_STATE_PAUSED: _ClassVar[TargetState]
 PROVIDER_STATUS_UNSPECIFIED: ProviderStatus
 PROVIDER_STATUS_SERVING: ProviderStatus
 PROVIDER_STATUS_NOT_SERVING: ProviderStatus
 PROVIDER_STATUS_DISABLED: ProviderStatus
+TARGET_STATE_UNSPECIFIED: TargetState
+TARGET_STATE_CLOSED: TargetState
+TARGET_STATE_HALF_OPEN: TargetState
+TARGET_STATE_OPEN: TargetState
+TARGET_STATE_PAUSED: TargetState
+
+class ProviderTarget(_message.Message):
+    __slots__ = ("model", "state", "success_rate", "until")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    state: TargetState
+    success_rate: float
+    until: _timestamp_pb2.Timestamp
+    def __init__(self, model: _Optional[str] = ..., state: _Optional[_Union[TargetState, str]] = ..., success_rate: _Optional[float] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Provider(_message.Message):
-    __slots__ = ("name", "format", "transport", "base_url", "status", "status_reason", "default_model", "status_changed_at")
+    __slots__ = ("name", "format", "transport", "base_url", "status", "status_reason", "default_model", "status_changed_at", "targets")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +57,7 @@ class Provider(_message.Message):
     STATUS_REASON_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_MODEL_FIELD_NUMBER: _ClassVar[int]
     STATUS_CHANGED_AT_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
     name: str
     format: str
     transport: str
@@ -40,7 +66,8 @@ class Provider(_message.Message):
     status_reason: str
     default_model: str
     status_changed_at: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., format: _Optional[str] = ..., transport: _Optional[str] = ..., base_url: _Optional[str] = ..., status: _Optional[_Union[ProviderStatus, str]] = ..., status_reason: _Optional[str] = ..., default_model: _Optional[str] = ..., status_changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    targets: _containers.RepeatedCompositeFieldContainer[ProviderTarget]
+    def __init__(self, name: _Optional[str] = ..., format: _Optional[str] = ..., transport: _Optional[str] = ..., base_url: _Optional[str] = ..., status: _Optional[_Union[ProviderStatus, str]] = ..., status_reason: _Optional[str] = ..., default_model: _Optional[str] = ..., status_changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., targets: _Optional[_Iterable[_Union[ProviderTarget, _Mapping]]] = ...) -> None: ...
 
 class ListProvidersRequest(_message.Message):
     __slots__ = ()

@@ -79,7 +79,7 @@ class Cost(_message.Message):
     def __init__(self, total_nano_usd: _Optional[int] = ..., input_nano_usd: _Optional[int] = ..., cached_input_nano_usd: _Optional[int] = ..., cache_write_nano_usd: _Optional[int] = ..., output_nano_usd: _Optional[int] = ..., estimated: _Optional[bool] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("provider", "model", "outcome", "reason", "upstream_status", "duration", "waited")
+    __slots__ = ("provider", "model", "outcome", "reason", "upstream_status", "duration", "waited", "hedge", "cost")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OUTCOME_UNSPECIFIED: _ClassVar[Attempt.Outcome]
@@ -87,11 +87,13 @@ class Attempt(_message.Message):
         OUTCOME_FAILED: _ClassVar[Attempt.Outcome]
         OUTCOME_CANCELLED: _ClassVar[Attempt.Outcome]
         OUTCOME_SKIPPED: _ClassVar[Attempt.Outcome]
+        OUTCOME_OUTRUN: _ClassVar[Attempt.Outcome]
     OUTCOME_UNSPECIFIED: Attempt.Outcome
     OUTCOME_SUCCEEDED: Attempt.Outcome
     OUTCOME_FAILED: Attempt.Outcome
     OUTCOME_CANCELLED: Attempt.Outcome
     OUTCOME_SKIPPED: Attempt.Outcome
+    OUTCOME_OUTRUN: Attempt.Outcome
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +101,8 @@ class Attempt(_message.Message):
     UPSTREAM_STATUS_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
     WAITED_FIELD_NUMBER: _ClassVar[int]
+    HEDGE_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
     provider: str
     model: str
     outcome: Attempt.Outcome
@@ -106,7 +110,9 @@ class Attempt(_message.Message):
     upstream_status: int
     duration: _duration_pb2.Duration
     waited: _duration_pb2.Duration
-    def __init__(self, provider: _Optional[str] = ..., model: _Optional[str] = ..., outcome: _Optional[_Union[Attempt.Outcome, str]] = ..., reason: _Optional[str] = ..., upstream_status: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., waited: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    hedge: bool
+    cost: Cost
+    def __init__(self, provider: _Optional[str] = ..., model: _Optional[str] = ..., outcome: _Optional[_Union[Attempt.Outcome, str]] = ..., reason: _Optional[str] = ..., upstream_status: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., waited: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., hedge: _Optional[bool] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("total", "time_to_first_content", "waited")
