@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -213,3 +213,107 @@ async def test_listens_on_ipv6() -> None:
     async with aiohttp.ClientSession() as client, client.get(f"http://[::1]:{port}/livez") as answer:
         assert await answer.text() == "six\n"
     await server.aclose()
+
+
+async def converse(port: int, sent: bytes) -> bytes:
+    """Everything that a connection brings on which these bytes are sent, and then no more."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    async with asyncio.timeout(5):
+        got = await reader.read()
+    writer.close()
+    with suppress(ConnectionResetError):
+        await writer.wait_closed()
+    return got
+
+
+@asynccontextmanager
+async def listening(**timeouts: float) -> AsyncIterator[int]:
+    """A server's port."""
+    server = AdminServer(
+        "127.0.0.1:0", CollectorRegistry(), lambda: (True, "ok"), lambda: (True, "ok"), **timeouts
+    )
+    yield await server.start()
+    await server.aclose()
+
+
+async def test_requests_follow_each_other_on_one_connection() -> None:
+    """A connection is kept until its client wants no more of it, also where requests come in a heap."""
+    first = b"GET /livez?verbose HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n"
+    async with listening() as port:
+        got = await converse(port, first * 3 + last + first)
+    assert got.count(b"HTTP/1.1 200 OK") == 3
+    assert got.count(b"HTTP/1.1 404 Not Found") == 1
+    assert got.endswith(b"\r\n\r\nnot found\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /livez HTTP/1.0\r\n\r\n", b"200"),
+        (b"POST /livez HTTP/1.1\r\nContent-Length: 50\r\n\r\nGET /livez HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET /livez HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"200"),
+        (b"GET /livez\r\n\r\n", b"400"),
+        (b"GET /livez HTTP/2\r\n\r\n", b"400"),
+        (b"\xff\x00 /livez HTTP/1.1\r\n\r\n", b"405"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"\r\n\r\n", b"400"),
+    ],
+)
+async def test_odd_requests_end_the_connection(sent: bytes, status: bytes) -> None:
+    """What is not understood, or may be followed by a body, is answered once and never read on."""
+    async with listening(idle_timeout=0.2) as port:
+        got = await converse(port, sent)
+    assert got.startswith(b"HTTP/1.1 " + status)
+    assert got.count(b"HTTP/1.1") == 1
+
+
+async def test_endless_request_is_not_read() -> None:
+    """A request whose head is larger than 16 KiB is closed, not collected."""
+    async with listening() as port:
+        assert await converse(port, b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000) == b""
+
+
+async def test_silent_connections_do_not_lock_out_a_probe() -> None:
+    """However many connections say nothing, the next one that asks is answered."""
+    async with listening() as port:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
+        ask = b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n"
+        assert (await converse(port, ask)).startswith(b"HTTP/1.1 200")
+        async with asyncio.timeout(5):
+            assert await silent[0][0].read() == b""  # the oldest made room
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_client_that_does_not_read_is_left() -> None:
+    """A connection that takes no answers does not hold them for ever."""
+    async with listening(idle_timeout=0.1) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        async with asyncio.timeout(5):
+            with pytest.raises(ConnectionError):
+                while True:
+                    writer.write(b"GET / HTTP/1.1\r\n\r\n" * 1000)
+                    await writer.drain()
+        writer.close()
+
+
+class Broken(Collector):
+    """A metric with a bug."""
+
+    def collect(self) -> Iterator[Metric]:
+        raise ZeroDivisionError("secret")
+
+
+async def test_broken_metric_is_a_server_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A metric that raises costs its scrape a 500, with nothing of the reason but in the log."""
+    registry = CollectorRegistry()
+    registry.register(Broken())
+    async with serving(registry) as client:
+        async with client.get("/metrics") as answer:
+            assert answer.status == 500
+            assert "secret" not in await answer.text()
+        async with client.get("/livez") as answer:
+            assert answer.status == 200
+    assert "ZeroDivisionError" in caplog.text

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from aiohttp import ClientPayloadError, ClientSession, web
+from aiohttp import ClientPayloadError, ClientSession
 
 from outrider import v1
 from outrider.v1.generation_service_pb2_grpc import (
@@ -36,20 +37,22 @@ class Echo(GenerationServiceServicer):
 
 
 @pytest.fixture
-async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ClientSession]:
+async def service(tmp_path: Path) -> AsyncIterator[ClientSession]:
     """A client of the service, while that and its sidecar run."""
     address = f"unix://{tmp_path}/outrider.sock"
-    monkeypatch.setenv("OUTRIDER_ADDRESS", address)
     server = grpc.aio.server()
     add_GenerationServiceServicer_to_server(Echo(), server)
     server.add_insecure_port(address)
     await server.start()
-    runner = web.AppRunner(EXAMPLE["create_app"]())
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
-        yield session
-    await runner.cleanup()
+    with (
+        grpc.insecure_channel(address, [("grpc.default_authority", "localhost")]) as channel,
+        EXAMPLE["Service"](("127.0.0.1", 0), channel) as app,
+    ):
+        serving = asyncio.create_task(asyncio.to_thread(app.serve_forever, poll_interval=0.01))
+        async with ClientSession(f"http://127.0.0.1:{app.server_address[1]}") as session:
+            yield session
+        await asyncio.to_thread(app.shutdown)
+        await serving
     await server.stop(None)
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import shutil
 import socket
-import ssl
-import subprocess
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -24,6 +21,7 @@ from tests.support.answers import JSON, SSE, body, broken, html, raw, silence, s
 from tests.support.upstream import Upstream
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from tests.support.upstream import Answer, Exchange, Fault
@@ -469,32 +467,12 @@ async def test_proxy_of_the_environment_is_used(connect: Connect, monkeypatch: p
     assert proxy.requests[0].target == "http://provider.invalid/v1/chat/completions"
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 and its key, in one file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command")
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    subprocess.run(
-        f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-        f" -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}".split(),
-        check=True,
-        capture_output=True,
-    )
-    return path
-
-
-def server_tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
-
-
-async def test_tls(connect: Connect, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls(
+    connect: Connect, certificate: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Row 1 over TLS: a trusted peer answers, and leaving early closes the socket as fast as without TLS."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    async with Upstream(body(b"{}"), unending([b"data: 1\n\n"]), tls=server_tls(certificate)) as upstream:
+    async with Upstream(body(b"{}"), unending([b"data: 1\n\n"]), tls=server_tls) as upstream:
         transport = await connect(f"{upstream.url}/v1")
         assert await read(transport) == (200, b"{}")
         async with transport.open(POST) as response:
@@ -504,9 +482,9 @@ async def test_tls(connect: Connect, certificate: Path, monkeypatch: pytest.Monk
         await transport.aclose()
 
 
-async def test_untrusted_certificate(connect: Connect, certificate: Path) -> None:
+async def test_untrusted_certificate(connect: Connect, server_tls: ssl.SSLContext) -> None:
     """A certificate that nobody vouches for: PROVIDER_UNREACHABLE, and no request leaves."""
-    async with Upstream(body(b"{}"), tls=server_tls(certificate)) as upstream:
+    async with Upstream(body(b"{}"), tls=server_tls) as upstream:
         transport = await connect(f"{upstream.url}/v1")
         error, _ = await failure(transport)
         await transport.aclose()

@@ -18,6 +18,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _FIELDS: Final = tuple(
     start + name for start in (b"", _BOM) for name in (b":", b"data:", b"event:", b"id:", b"retry:")
 )
+_LONGEST: Final = max(map(len, _FIELDS))
 
 
 class SniffingDecoder:
@@ -41,7 +42,8 @@ class SniffingDecoder:
         decoder = self._chosen
         if decoder is None:
             data = self._beginning = (self._beginning + data).lstrip()
-            if not data.startswith(_FIELDS) and any(field.startswith(data) for field in _FIELDS):
+            may_be_cut = len(data) < _LONGEST and not data.startswith(_FIELDS)
+            if may_be_cut and any(field.startswith(data) for field in _FIELDS):
                 return []  # the first bytes of a field's name, or none yet
             decoder = self._choose(data)
         batch = decoder.feed(data)
