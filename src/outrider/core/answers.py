@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from outrider import v1
+
+
+LEASE_SECONDS = 10.0
+"""How long a lease holds unless it is renewed: whoever crashes with one delays the others by so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,24 @@ class Lease:
     token: str
 
 
+class MemoryStats(NamedTuple):
+    """How full memory is, and how many answers it had no room for since the start."""
+
+    entries: int
+    bytes: int
+    limit_bytes: int
+    evicted: int
+
+
 class AnswerStore(Protocol):
     """Memory in front of what the fleet shares. Never raises for a store that is away: it knows less then."""
 
     @property
     def shared(self) -> bool:
         """Whether other sidecars see the same answers now."""
+
+    def stats(self) -> MemoryStats:
+        """How full this sidecar's memory is."""
 
     def recall(self, key: str) -> StoredAnswer | None:
         """What memory holds, fresh or stale. Takes no time."""
@@ -64,7 +80,7 @@ class AnswerStore(Protocol):
         """Store, and end the lease."""
 
     async def renew(self, lease: Lease) -> None:
-        """Hold the lease a little longer."""
+        """Hold the lease for LEASE_SECONDS from now; one that is lost stays lost."""
 
     async def release(self, lease: Lease) -> None:
         """End the lease without an answer; who waits goes on alone."""

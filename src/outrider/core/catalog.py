@@ -1,4 +1,4 @@
-"""The models that Outrider knows: their prices and limits, from `outrider/data/models.json`."""
+"""The models that Outrider knows: prices, limits and what they lack, from `outrider/data/models.json`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import NotRequired, TypeAlias, TypedDict
 import msgspec
 
 from outrider import v1
+from outrider.core.model_facts import Capability, ModelFacts
 
 _NANO = 1_000_000_000
 _DATE_LENGTHS = (11, 9)  # of "-2024-08-06" and of "-20241022"
@@ -50,6 +51,12 @@ class CatalogEntry:
     max_output_tokens: int = 0
     long_prompt_above: int = 0  # input tokens
     long_prompt_price: v1.Price | None = None  # of the whole request, once its prompt is longer
+    lacks: frozenset[Capability] = frozenset()
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What decides whether a request can go there."""
+        return ModelFacts(self.context_tokens, self.lacks)
 
     def price_for(self, input_tokens: int) -> v1.Price:
         """The price of a request with a prompt of this length."""
@@ -115,12 +122,14 @@ class _Model(_Rates, frozen=True, kw_only=True):
     max_output_tokens: int = 0
     long_prompt: _LongPrompt | None = None
     as_of: str = ""  # where it differs from the vendor's
+    lacks: tuple[Capability, ...] = ()  # besides the vendor's
 
 
 class _Vendor(msgspec.Struct, frozen=True):
     source: str
     as_of: str
     models: tuple[_Model, ...]
+    lacks: tuple[Capability, ...] = ()
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -150,6 +159,7 @@ def _entry(vendor: _Vendor, model: _Model) -> CatalogEntry:
         max_output_tokens=model.max_output_tokens,
         long_prompt_above=long.above if long else 0,
         long_prompt_price=price(long.rates(), vendor.source, as_of) if long else None,
+        lacks=frozenset((*vendor.lacks, *model.lacks)),
     )
 
 

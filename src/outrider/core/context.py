@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from outrider import v1
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from outrider.core.errors import Reason
 
 
@@ -31,13 +33,14 @@ class Principal:
     name: str
     models: tuple[str, ...] = ("*",)
     tenant: str = ""  # whose the caller is, whatever its requests say; empty: as they say
+    admin: bool = False  # whether it may change how the sidecar works
 
     def may_use(self, name: str) -> bool:
-        """Whether a model name, alias or "provider/model" is allowed."""
+        """Whether a model name, route or "provider/model" is allowed."""
         return any(fnmatchcase(name, pattern) for pattern in self.models)
 
 
-ANYONE = Principal("anyone")
+ANYONE = Principal("anyone", admin=True)
 NOBODY = Principal("nobody", ())
 
 
@@ -78,6 +81,8 @@ class Record:
     last_sequence: int = 0
     tenant: str = ""
     cache_status: v1.CacheStatus = v1.CACHE_STATUS_BYPASS
+    cache_key: str = ""  # where a cache was asked
+    traceparent: str = ""  # W3C trace context of the caller, where it sent one
 
 
 @dataclass(slots=True)
@@ -87,10 +92,15 @@ class Progress:
     usage: v1.Usage | None = None  # as the provider said, complete only at the end
     output_chars: int = 0  # of text, reasoning and tool arguments
     upstream_status: int = 0
+    began_at: float | None = None  # when the first content came
 
 
 class Reservation(Protocol):
     """What a request has reserved of limits and budgets."""
+
+    @property
+    def hard(self) -> bool:
+        """Whether there is a budget in it that must not be exceeded."""
 
     def begin(self) -> None:
         """Ask for what the first try needs, without waiting for the answer. More than once is once."""
@@ -105,6 +115,8 @@ class Reservation(Protocol):
 class Unlimited:
     """The reservation of a request that nothing limits."""
 
+    hard = False
+
     def begin(self) -> None:
         """Nothing to ask for."""
 
@@ -113,6 +125,18 @@ class Unlimited:
 
 
 UNLIMITED = Unlimited()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSettings:
+    """What the route that a request takes says of every request."""
+
+    name: str = ""  # as the request has it; empty: it names a model directly
+    timeouts: Mapping[str, float] = field(default_factory=dict)  # over those of a target's provider, by name
+    on_content_filter: bool = False  # whether the next target is asked where one has withheld its answer
+
+
+DIRECT = RouteSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +151,13 @@ class RequestContext:
     deadline: float = math.inf  # the caller's, on the sidecar's monotonic clock
     plan: tuple[Target, ...] = ()  # set by the route stage
     reservation: Reservation = UNLIMITED  # set by the reserve stage
+    route: RouteSettings = DIRECT  # set by the route stage
+    meant_for: Target | None = None  # set by the route stage where the plan begins with another one
+
+    @property
+    def choice(self) -> Target:
+        """The target that the request is meant for. While that is unwell the plan begins with another one."""
+        return self.meant_for or self.plan[0]
 
     @property
     def tenant(self) -> str:

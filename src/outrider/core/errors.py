@@ -29,11 +29,23 @@ class Reason(StrEnum):
     MODEL_NOT_ALLOWED = auto()
     CALLER_UNKNOWN = auto()
     CACHE_MISS = auto()
+    REQUEST_UNKNOWN = auto()
+    NOT_RECORDED = auto()
+    JOB_UNKNOWN = auto()
+    JOB_NOT_ENDED = auto()
+    JOB_EXPIRED = auto()
+    KEY_REUSED = auto()
+    QUEUED = auto()
+    QUEUE_FULL = auto()
+    REQUEST_LOST = auto()
+    WORKER_LOST = auto()
     RATE_LIMITED = auto()
     CALLER_RATE_LIMITED = auto()
     BUDGET_SPENT = auto()
     PROVIDER_BUDGET_SPENT = auto()
     LOAD_SHED = auto()
+    STORE_UNAVAILABLE = auto()
+    SIDECAR_LOST = auto()
     DRAINING = auto()
     BREAKER_OPEN = auto()
     PROVIDER_NOT_CONFIGURED = auto()
@@ -95,11 +107,23 @@ TRAITS: dict[Reason, Traits] = {
     Reason.MODEL_NOT_ALLOWED: _CALLER,
     Reason.CALLER_UNKNOWN: _CALLER,
     Reason.CACHE_MISS: _CALLER,
+    Reason.REQUEST_UNKNOWN: _CALLER,
+    Reason.NOT_RECORDED: _CALLER,
+    Reason.JOB_UNKNOWN: _CALLER,
+    Reason.JOB_NOT_ENDED: _CALLER,
+    Reason.JOB_EXPIRED: Traits(Remedy.NONE, Fault.SIDECAR),
+    Reason.KEY_REUSED: _CALLER,
+    Reason.QUEUED: Traits(Remedy.NONE, Fault.PROVIDER),
+    Reason.QUEUE_FULL: Traits(Remedy.NONE, Fault.SIDECAR),
+    Reason.REQUEST_LOST: Traits(Remedy.NONE, Fault.SIDECAR),
+    Reason.WORKER_LOST: Traits(Remedy.NONE, Fault.SIDECAR),
     Reason.RATE_LIMITED: Traits(Remedy.NEXT_TARGET, Fault.SIDECAR),
     Reason.CALLER_RATE_LIMITED: _CALLER,
     Reason.BUDGET_SPENT: _CALLER,
     Reason.PROVIDER_BUDGET_SPENT: _OPERATOR,
     Reason.LOAD_SHED: Traits(Remedy.NEXT_TARGET, Fault.SIDECAR),
+    Reason.STORE_UNAVAILABLE: Traits(Remedy.NONE, Fault.SIDECAR),
+    Reason.SIDECAR_LOST: Traits(Remedy.NONE, Fault.SIDECAR),
     Reason.DRAINING: Traits(Remedy.NONE, Fault.SIDECAR),
     Reason.BREAKER_OPEN: Traits(Remedy.NEXT_TARGET, Fault.PROVIDER),
     Reason.PROVIDER_NOT_CONFIGURED: _OPERATOR,
@@ -140,8 +164,10 @@ class Fact:
     provider: str = ""
     model: str = ""
     upstream_status: int = 0
-    retry_after: float | None = None  # seconds
+    retry_after: float | None = None  # seconds; infinite: waiting does not help
     violations: Sequence[Violation] = ()
+    job_id: str = ""  # of the job that the request was left as
+    quota_subject: str = ""  # of a limit: the scope that it counts for, such as "tenant=acme"
 
 
 class GenerationError(Exception):

@@ -33,7 +33,7 @@ class LedgerBatch:
 
 
 class LedgerStore(Protocol):
-    """Keeps usage. Contract: tests/stores/ledger_contract.py. Raises StoreUnavailableError where it is away."""
+    """Keeps usage. Raises StoreUnavailableError where it is away. Contract: tests/stores."""
 
     async def append(self, batch: LedgerBatch) -> None:
         """Count a batch. One that has been counted already counts nothing again."""

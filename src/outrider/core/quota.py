@@ -35,6 +35,11 @@ class Rate:
     per_minute: float
     burst: float
 
+    @property
+    def most(self) -> float:
+        """The largest amount that can ever pass."""
+        return max(self.per_minute, self.burst)
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -68,8 +73,14 @@ class Meter:
     @property
     def key(self) -> str:
         """Tells it apart from every other meter of its scope."""
-        period = self.bound.period if isinstance(self.bound, Window) else "minute"
-        return self.unit if self.unit is Unit.CONCURRENT_REQUESTS else f"{self.unit}:{period}"
+        return _KEYS[self.unit, self.bound.period if isinstance(self.bound, Window) else None]
+
+
+_KEYS: dict[tuple[Unit, Period | None], str] = {
+    (unit, period): unit.value if unit is Unit.CONCURRENT_REQUESTS else f"{unit}:{period or 'minute'}"
+    for unit in Unit
+    for period in (None, *Period)
+}
 
 
 class Charge(NamedTuple):
@@ -113,7 +124,13 @@ class Level:
 
 
 class QuotaStore(Protocol):
-    """Where amounts are taken and given back, all or none. Contract: tests/stores/quota_contract.py."""
+    """Where amounts are taken and given back, all or none. Contract: tests/stores/test_quota_contract.py.
+
+    A meter comes at most once in a call. A rate gives places in the order in which they are asked for; an
+    amount above its burst passes when the bucket is full, which then owes. What is given back is had by who
+    asks next; who waits already keeps its place. What a window holds outlives its period, and what was used
+    counts in the period in which it is settled.
+    """
 
     @property
     def shared(self) -> bool:
@@ -130,7 +147,10 @@ class QuotaStore(Protocol):
         """Take more for a holder that runs; no waiting."""
 
     async def settle(self, holder: str, held: Sequence[Charge], used: Sequence[int]) -> Sequence[Crossing]:
-        """End a reservation: `used[i]` of `held[i]` was really used, more or less; the rest goes back."""
+        """End a reservation: `used[i]` of `held[i]` was really used, more or less; the rest goes back.
+
+        An amount of zero is held by nobody: what was used of it is counted all the same.
+        """
 
     async def levels(self, meters: Sequence[Meter]) -> Sequence[Level]:
         """How each stands. Takes nothing."""

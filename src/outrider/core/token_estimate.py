@@ -59,7 +59,7 @@ _SCRIPTS = b"lgchritokzpefx"
 def estimate(text: str) -> float:
     """Tokens of `o200k_base`. Above 262,144 characters, 64 slices spread evenly stand for the whole."""
     if len(text) <= _SAMPLED_ABOVE:
-        return _estimate(text)
+        return _estimate(text) if text else 0.0
     length, step = _SAMPLED_ABOVE // _SLICES, len(text) // _SLICES
     sample = "".join(text[start : start + length] for start in range(0, step * _SLICES, step))
     return _estimate(sample) * len(text) / len(sample)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from outrider import v1
 
 _COUNTED_UP_TO = 1_000_000  # characters; longer requests are estimated even with a vocabulary
+_MODELS = 1_024  # whose family is remembered; callers choose their names
 _CHARS_PER_TOKEN = 4  # of an answer whose text is no longer there
 
 _PER_MESSAGE = 4  # role and delimiters
@@ -103,6 +105,7 @@ class LocalTokenCounter:
         return ceil(max(0, chars) / _CHARS_PER_TOKEN * family_of(model).factor)
 
 
+@lru_cache(_MODELS)
 def family_of(model: str) -> Family:
     """The family of a model, by its own name: a vendor's prefix ("openai/") and dots do not matter."""
     name = model.rpartition("/")[2].lower()
