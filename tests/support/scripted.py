@@ -12,16 +12,18 @@ from outrider.core.context import ANYONE, Record, RequestContext, Target
 from outrider.core.errors import GenerationError, Reason
 from outrider.policy.attempt import AttemptLoop
 from outrider.policy.backoff import Backoff
-from outrider.policy.breaker import Breaker
+from outrider.policy.breaker import Trip
+from outrider.policy.breakers import Breakers
 from outrider.policy.gate import Gate
 from outrider.policy.retry_budget import RetryBudget
 from outrider.policy.upstream import Retries, Timeouts, Upstream
 from tests.support.paused_clock import now
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from outrider.core.ports import Batch, Call
+    from outrider.core.ports import Batch, Call, Observer
+    from outrider.policy.hedging import Hedging
 
 DONE = object()
 Step = str | float | GenerationError | object
@@ -41,11 +43,15 @@ class ScriptedProvider:
         self.closed = 0
         self.healthy = True
         self.checks = 0
+        self.finish_reason = v1.FINISH_REASON_STOP
+        self.usage: v1.Usage | None = None  # as it says at the end
+        self.warnings: list[v1.Warning] = []
 
     async def generate(self, call: Call) -> AsyncGenerator[Batch, None]:
         script = self.scripts[min(len(self.calls), len(self.scripts) - 1)]
         self.calls.append(call)
         self.called_at.append(now())
+        call.warnings.extend(self.warnings)
         try:
             for step in script:
                 if isinstance(step, GenerationError):
@@ -57,7 +63,8 @@ class ScriptedProvider:
                     call.progress.output_chars += len(step)
                     yield [v1.GenerateResponse(text_delta=v1.TextDelta(text=step))]
                 else:
-                    yield [v1.GenerateResponse(completed=v1.Completed(finish_reason=v1.FINISH_REASON_STOP))]
+                    completed = v1.Completed(finish_reason=self.finish_reason, usage=self.usage)
+                    yield [v1.GenerateResponse(completed=completed)]
         finally:
             self.closed += 1
 
@@ -101,13 +108,19 @@ def upstream(
     retry_ratio: float = 0.2,
     retry_reserve: float = 100.0,
     breaker_failures: int = 1000,
+    models: Sequence[str] = ("m",),
 ) -> Upstream:
     """A provider with generous guards."""
     return Upstream(
         provider=provider,
         gate=Gate(max_concurrency=max_concurrency, max_waiting=10, max_wait=10.0),
-        breaker=Breaker(breaker_failures, 30.0, now),
-        retry_budget=RetryBudget(retry_ratio, retry_reserve),
+        breakers=Breakers(
+            provider.name,
+            models,
+            Trip(breaker_failures, minimum=breaker_failures, open_for=30.0),
+            now,
+        ),
+        retry_budget=RetryBudget(retry_ratio, now, retry_reserve),
         timeouts=timeouts or Timeouts(connect=5, first_event=10, idle=5, total=100),
         retries=Retries(max_attempts, backoff or Backoff(), max_retry_after),
     )
@@ -134,10 +147,24 @@ def context(
     )
 
 
-def attempt_loop(*upstreams: Upstream, watcher: Watcher | None = None, seed: int = 1) -> AttemptLoop:
-    """The innermost handler over these providers."""
+def attempt_loop(
+    *upstreams: Upstream,
+    watcher: Observer | None = None,
+    seed: int = 1,
+    windows: Mapping[str, int] | None = None,
+    hedging: Hedging | None = None,
+) -> AttemptLoop:
+    """The innermost handler over these providers. `windows`: tokens that "provider/model" reads."""
     by_name = {each.provider.name: each for each in upstreams}
-    return AttemptLoop(by_name, observer=watcher or Watcher(), clock=now, random=Random(seed))
+    known = windows or {}
+    return AttemptLoop(
+        by_name,
+        observer=watcher or Watcher(),
+        clock=now,
+        random=Random(seed),
+        windows=lambda target: known.get(str(target), 0),
+        hedging=hedging,
+    )
 
 
 def text_of(batches: list[Batch]) -> str:

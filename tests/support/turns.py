@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from outrider import v1
-from outrider.server.collect import Collector
+from outrider.core.collect import Collector
 from tests.support.sidecar import ask, collect
 
 if TYPE_CHECKING:

@@ -197,10 +197,11 @@ class Connection(asyncio.Protocol):
 
 
 class Upstream:
-    """The server, on a port of the kernel's choice, for as long as its context lasts."""
+    """The server, on a port of the kernel's choice unless given, for as long as its context lasts."""
 
-    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self._answers = answers
+        self._wanted_port = port
         self._tls = tls
         self._arrived = asyncio.Event()
         self.requests: list[Request] = []
@@ -208,7 +209,8 @@ class Upstream:
 
     async def __aenter__(self) -> Upstream:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), "127.0.0.1", 0, ssl=self._tls)
+        where = ("127.0.0.1", self._wanted_port)
+        self._server = await loop.create_server(lambda: Connection(self), *where, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 

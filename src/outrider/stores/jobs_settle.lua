@@ -1,0 +1,51 @@
+-- ARGV: what to do (renew, complete, fail or release), id, token; then
+--       complete: the outcome. fail: reason, message, milliseconds until the next try or -1. release: the delay.
+-- Gives 0: the claim is no longer good. 1: done, now or before. 2: done, and the job has ended.
+local todo, token = ARGV[1], ARGV[3]
+local job = load(ARGV[2])
+
+-- The same was done before, and the answer lost.
+local function is_done()
+  if job.token ~= token then
+    return false
+  end
+  return (todo == 'complete' and job.state == COMPLETED)
+    or (todo == 'fail' and (job.state == FAILED or job.state == QUEUED))
+    or (todo == 'release' and job.state == QUEUED)
+end
+
+local settle = {}
+
+function settle.renew()
+  redis.call('XCLAIM', running, 'workers', job.worker, 0, job.entry, 'JUSTID')
+  redis.call('HSET', meta, 'seen', now)
+end
+
+function settle.complete()
+  redis.call('HSET', root .. 'job:' .. job.id, 'outcome', ARGV[4])
+  finish(job, COMPLETED, now)
+end
+
+function settle.fail()
+  local retry_in = tonumber(ARGV[6])
+  job.reason, job.message = ARGV[4], ARGV[5]
+  if retry_in < 0 or job.failures >= job.retries then
+    finish(job, FAILED, now)
+  else
+    job.failures = job.failures + 1
+    give_back(job, retry_in)
+  end
+end
+
+function settle.release()
+  give_back(job, tonumber(ARGV[4]))
+end
+
+if not job then
+  return done(0)
+end
+if job.state ~= PROCESSING or job.token ~= token then
+  return done(is_done() and 1 or 0)
+end
+settle[todo]()
+return done(ended(job) and 2 or 1)
