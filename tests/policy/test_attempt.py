@@ -342,7 +342,7 @@ async def test_a_breaker_that_opens_meanwhile_spares_those_who_wait_for_a_permit
     assert len(provider.calls) == 1
     assert [outcomes(call) for call in calls[1:]] == [["p:SKIPPED:BREAKER_OPEN"]] * 4
     await asyncio.sleep(30)
-    assert guarded.breaker.admit() is None
+    assert guarded.breakers.of("m").admit() is None
     await guarded.gate.enter(0)
 
 
@@ -359,7 +359,7 @@ async def test_a_long_answer_to_a_probe_does_not_keep_others_out() -> None:
     await asyncio.sleep(1)
     assert text_of(await collect(loop, context("p/m"))) == "ok"
     assert text_of(await probe) == "ab"
-    assert guarded.breaker.state is State.CLOSED
+    assert guarded.breakers.of("m").state is State.CLOSED
 
 
 @paused
@@ -376,13 +376,13 @@ async def test_a_refusal_before_the_provider_is_asked_tells_nothing_of_its_healt
 
     provider = Refusing([])
     guarded = upstream(provider, breaker_failures=1)
-    guarded.breaker.failed(guarded.breaker.epoch)
+    guarded.breakers.of("m").failed(guarded.breakers.of("m").epoch)
     await asyncio.sleep(30)
     for status, state in ((0, State.HALF_OPEN), (400, State.CLOSED)):
         provider.status = status
         with pytest.raises(GenerationError):
             await collect(attempt_loop(guarded), context("p/m"))
-        assert guarded.breaker.state is state
+        assert guarded.breakers.of("m").state is state
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_what_opens_a_breaker(reason: Reason, *, opens: bool) -> None:
         guarded = upstream(ScriptedProvider([error(reason)]), max_attempts=1, breaker_failures=1)
         with pytest.raises(GenerationError):
             await collect(attempt_loop(guarded), context("p/m"))
-        assert (guarded.breaker.state is State.OPEN) is opens
+        assert (guarded.breakers.of("m").state is State.OPEN) is opens
 
     run()
 
@@ -431,7 +431,7 @@ async def test_a_caller_that_never_reads_is_ended_by_the_total() -> None:
     assert (caught.value.reason, caught.value.committed) == (Reason.DEADLINE_EXCEEDED, True)
     assert now() - start == pytest.approx(100)
     assert outcomes(call) == ["p:FAILED:DEADLINE_EXCEEDED"]
-    assert guarded.breaker.state is State.CLOSED
+    assert guarded.breakers.of("m").state is State.CLOSED
     assert provider.closed == 1
     await guarded.gate.enter(0)
 

@@ -36,8 +36,8 @@ def test_jitter_spreads_callers() -> None:
 
 @given(st.lists(st.booleans(), max_size=500), st.floats(0, 1))
 def test_retries_never_exceed_their_share(calls: list[bool], ratio: float) -> None:
-    """Retries are at most `ratio` of requests plus the reserve, for any order of the two."""
-    budget, requests, retries = RetryBudget(ratio, reserve=5), 0, 0
+    """Within a moment, retries are at most `ratio` of requests plus the least, for any order of the two."""
+    budget, requests, retries = RetryBudget(ratio, lambda: 0.0, least=5), 0, 0
     for is_retry in calls:
         if not is_retry:
             budget.deposit()
@@ -45,3 +45,16 @@ def test_retries_never_exceed_their_share(calls: list[bool], ratio: float) -> No
         elif budget.withdraw():
             retries += 1
     assert retries <= 5 + ratio * requests + 1e-6
+
+
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=200))
+def test_quiet_sidecars_may_retry(pauses: list[float]) -> None:
+    """Whatever was used up before: a second later there are `least` retries again, and never more at once."""
+    now = [0.0]
+    budget, retries = RetryBudget(0.0, lambda: now[0], least=5), 0
+    for pause in pauses:
+        now[0] += pause
+        retries += budget.withdraw()
+    assert retries <= 5 + 5 * now[0] + 1e-6
+    now[0] += 1
+    assert [budget.withdraw() for _ in range(6)] == [True] * 5 + [False]

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.policy.breaker import Breaker, State
+from outrider.policy.breaker import Breaker, State, Trip
 
 
 class Clock:
@@ -16,7 +16,7 @@ class Clock:
 
 def make(failures: int = 3, open_for: float = 30.0) -> tuple[Breaker, Clock, list[State]]:
     clock, seen = Clock(), list[State]()
-    return Breaker(failures, open_for, clock, seen.append), clock, seen
+    return Breaker(Trip(failures, open_for=open_for), clock, seen.append), clock, seen
 
 
 def fail(breaker: Breaker, times: int = 1) -> None:
@@ -162,3 +162,64 @@ def test_only_legal_transitions(actions: list[str]) -> None:
         if breaker.state is State.HALF_OPEN:
             assert out.count(breaker.epoch) <= 1
     assert set(pairwise(seen)) <= LEGAL
+
+
+def test_opens_by_the_share_of_failures_in_a_window() -> None:
+    """Successes in between do not hide that half of the calls fail, once there are enough to tell."""
+    clock = Clock()
+    breaker = Breaker(Trip(failures=1000, ratio=0.5, window=30, minimum=20), clock)
+    for _ in range(9):
+        fail(breaker)
+        breaker.succeeded(breaker.epoch)
+    assert breaker.state is State.CLOSED
+    breaker.succeeded(breaker.epoch)
+    fail(breaker)
+    assert breaker.state is State.OPEN
+
+
+def test_failures_of_long_ago_do_not_count() -> None:
+    """What lies before the window is forgotten."""
+    clock = Clock()
+    breaker = Breaker(Trip(failures=1000, ratio=0.5, window=30, minimum=20), clock)
+    fail(breaker, 19)
+    clock.now = 33
+    fail(breaker, 19)
+    assert breaker.state is State.CLOSED
+    fail(breaker)
+    assert breaker.state is State.OPEN
+
+
+def test_a_target_that_asks_for_a_pause_is_not_unwell() -> None:
+    """A rate limit that is used up pauses the target for as long as it asks, and opens nothing."""
+    breaker, clock, seen = make()
+    breaker.pause(7)
+    clock.now = 2
+    assert breaker.paused_for() == 5
+    breaker.pause(1)
+    assert breaker.paused_for() == 5
+    clock.now = 7
+    assert breaker.paused_for() == 0
+    assert not seen
+
+
+def test_a_target_that_others_suspect_opens_at_the_first_failure() -> None:
+    """What another sidecar saw is a hint: the first failure seen here decides."""
+    breaker, clock, _ = make()
+    breaker.suspect(30)
+    assert breaker.admit() is None
+    fail(breaker)
+    assert breaker.state is State.OPEN
+    other, clock, _ = make()
+    other.suspect(30)
+    clock.now = 31
+    fail(other)
+    assert other.state is State.CLOSED
+
+
+def test_a_success_ends_a_suspicion() -> None:
+    """Where calls succeed, the word of others is old."""
+    breaker, _, _ = make()
+    breaker.suspect(30)
+    breaker.succeeded(breaker.epoch)
+    fail(breaker)
+    assert breaker.state is State.CLOSED

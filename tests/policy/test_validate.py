@@ -127,6 +127,7 @@ def test_a_whole_conversation_is_fine() -> None:
         (turn(v1.ROLE_TOOL, result(*[v1.Part()] * 100_000)), ["messages"]),
         (ask(messages=[v1.Message()] * 1_000), [f"messages[{index}].role" for index in range(100)]),
         (ask(idempotency_key="x" * 257), ["idempotency_key"]),
+        (ask(sticky_key="x" * 257), ["sticky_key"]),
         (ask(idempotency_key="x" * 257, sampling=v1.Sampling(temperature=9, frequency_penalty=-3)),
          ["sampling.temperature", "sampling.frequency_penalty", "idempotency_key"]),
     ],

@@ -44,6 +44,7 @@ class Accountant:
 
         async def handle(context: RequestContext) -> AsyncGenerator[Batch, None]:
             record = context.record
+            record.tenant = context.tenant
             self._observer.request_started(record)
             try:
                 async with aclosing(inner(context)) as batches:
@@ -146,6 +147,16 @@ class Accountant:
             record.usage = usage
         if record.usage is not None:
             record.cost = self._cost(record.provider, record.model, record.usage)
+            self._price_outrun(record, record.usage)
+
+    def _price_outrun(self, record: Record, usage: v1.Usage) -> None:
+        """What ran beside the answer was given the same prompt, and may be billed for it."""
+        for attempt in record.attempts:
+            if attempt.outcome == v1.Attempt.OUTCOME_OUTRUN:
+                prompt = v1.Usage(input_tokens=usage.input_tokens, source=v1.USAGE_SOURCE_ESTIMATED)
+                cost = self._cost(attempt.provider, attempt.model, prompt)
+                if cost is not None:
+                    attempt.cost.CopyFrom(cost)
 
     def _settle_later(self, context: RequestContext) -> None:
         if not _needs_estimate(context.record):

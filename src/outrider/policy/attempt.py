@@ -8,72 +8,105 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from itertools import count
 from typing import TYPE_CHECKING
 
-from outrider.core.errors import GenerationError, Reason, Remedy
+from outrider.core.errors import GenerationError, Reason
+from outrider.policy.course import Course, may_pass_filter
+from outrider.policy.race import race
 from outrider.policy.trial import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from random import Random
 
-    from outrider.core.context import RequestContext
+    from outrider.core.context import RequestContext, Target
     from outrider.core.ports import Batch, Clock, Observer
+    from outrider.policy.hedging import Hedging
     from outrider.policy.upstream import Upstream
 
 
 class AttemptLoop:
-    """The innermost handler: it calls providers."""
+    """The innermost handler: it calls providers. `windows`: tokens that a target reads, 0: not known."""
 
     def __init__(
-        self, upstreams: Mapping[str, Upstream], *, observer: Observer, clock: Clock, random: Random
+        self,
+        upstreams: Mapping[str, Upstream],
+        *,
+        observer: Observer,
+        clock: Clock,
+        random: Random,
+        windows: Callable[[Target], int] = lambda target: 0,
+        hedging: Hedging | None = None,
     ) -> None:
         self._upstreams = upstreams
         self._observer = observer
         self._clock = clock
         self._random = random
+        self._windows = windows
+        self._hedging = hedging
 
     async def __call__(self, context: RequestContext) -> AsyncGenerator[Batch, None]:
-        """Answer, or raise the last target's GenerationError."""
-        for position, target in enumerate(context.plan, start=1):
-            last = position == len(context.plan)
-            upstream = self._upstreams[target.provider]
-            upstream.retry_budget.deposit()
-            waited = 0.0
-            for retry in count(1):
-                trial = Trial(context, target, upstream, self._observer, self._clock, waited)
-                try:
-                    async with aclosing(trial.run()) as batches:
-                        async for batch in batches:
-                            yield batch
-                except GenerationError as error:
-                    # Kept under a name for later, the error would form a cycle with its traceback, and hold
-                    # the whole prompt until the garbage collector comes: it is raised here or dropped.
-                    delay = self._delay(context, upstream, error, retry, last=last)
-                    if delay is None and (last or error.committed or error.traits.remedy is Remedy.NONE):
-                        raise
-                else:
-                    return
+        """Answer, or raise a GenerationError: the last one, unless an earlier one is more likely to pass."""
+        if not context.plan:
+            raise GenerationError(Reason.MODEL_UNKNOWN, "the plan has no target")
+        answer, course = self._first_try(context), None
+        while True:
+            try:
+                async with aclosing(answer) as batches:
+                    async for batch in batches:
+                        yield batch
+            except GenerationError as error:
+                # Kept under a name for later, the error would form a cycle with its traceback, and hold
+                # the whole prompt until the garbage collector comes: it is raised here or dropped.
+                course = course or Course(context, self._upstreams, self._windows, self._clock, self._random)
+                delay = course.after(error)
                 if delay is None:
-                    break
-                waited = await self._pause(context, delay)
-        raise GenerationError(Reason.MODEL_UNKNOWN, "the plan has no target")
+                    raise
+            else:
+                return
+            waited = await self._pause(context, delay) if delay else 0.0
+            answer = self._trial(context, course.target, waited, is_last=course.is_last).run()
 
-    def _delay(
-        self, context: RequestContext, upstream: Upstream, error: GenerationError, retry: int, *, last: bool
-    ) -> float | None:
-        """Seconds until the same target is tried again; None where it is used up."""
-        retries, asked = upstream.retries, error.fact.retry_after or 0.0
-        if error.committed or error.traits.remedy is not Remedy.RETRY or retry >= retries.max_attempts:
-            return None
-        # The next target is better than a long wait; without one, wait as long as is sensible.
-        if asked > (retries.max_retry_after if last else retries.backoff.cap):
-            return None
-        delay = max(retries.backoff.delay(retry, self._random), asked)
-        if delay >= context.deadline - self._clock():
-            return None
-        return delay if upstream.retry_budget.withdraw() else None
+    def _first_try(self, context: RequestContext) -> AsyncGenerator[Batch, None]:
+        """With another one beside it, where it is slow and that is wanted."""
+        plan = context.plan
+        self._upstreams[plan[0].provider].retry_budget.deposit()
+        trial = self._trial(context, plan[0], 0.0, is_last=len(plan) == 1)
+        patience = self._hedging.patience(context) if self._hedging is not None else None
+        if patience is None:
+            return trial.run()
+        return race(trial, patience, lambda: self._hedge(context), self._clock)
+
+    def _trial(self, context: RequestContext, target: Target, waited: float, *, is_last: bool) -> Trial:
+        return Trial(
+            context,
+            target,
+            self._upstreams[target.provider],
+            self._observer,
+            self._clock,
+            waited,
+            passes_filter=not is_last and may_pass_filter(context),
+        )
+
+    def _hedge(self, context: RequestContext) -> Trial | None:
+        """A trial of the next target that could answer at once, if one is still to be afforded."""
+        for target in context.plan[1:]:
+            upstream = self._upstreams[target.provider]
+            if upstream.gate.is_free and upstream.breakers.is_well(target.model):
+                if self._hedging is None or not self._hedging.spend():
+                    break
+                passes = may_pass_filter(context)
+                return Trial(
+                    context,
+                    target,
+                    upstream,
+                    self._observer,
+                    self._clock,
+                    0.0,
+                    passes_filter=passes,
+                    hedge=True,
+                )
+        return None
 
     async def _pause(self, context: RequestContext, delay: float) -> float:
         """Wait, on record even where the caller leaves meanwhile. Gives the seconds."""

@@ -1,10 +1,8 @@
-"""How many calls a provider gets: so many per minute, so many at once, and a bounded queue before that."""
+"""How many calls a provider gets from this sidecar at once, and a bounded queue before that."""
 
 from __future__ import annotations
 
 import asyncio
-
-from aiolimiter import AsyncLimiter
 
 from outrider.core.errors import GenerationError, Reason
 
@@ -16,31 +14,24 @@ class Gate:
     that a caller can go elsewhere while it still has time.
     """
 
-    def __init__(
-        self,
-        *,
-        max_concurrency: int,
-        max_waiting: int,
-        max_wait: float,
-        requests_per_minute: float | None = None,
-    ) -> None:
+    def __init__(self, *, max_concurrency: int, max_waiting: int, max_wait: float) -> None:
         self._permits = asyncio.Semaphore(max_concurrency)
         self._max_waiting = max_waiting
         self._max_wait = max_wait
         self._waiting = 0
-        self._rate = requests_per_minute
-        self._pace = _pace(requests_per_minute) if requests_per_minute else None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a call would be let through without a wait."""
+        return not self._permits.locked()
 
     async def enter(self, remaining: float) -> None:
         """Wait for a permit, at most `remaining` seconds; give it back by `leave`.
 
-        Raises GenerationError: LOAD_SHED where the queue is full or a permit did not come in time,
-        RATE_LIMITED where the rate would not allow the call in time.
+        Raises GenerationError LOAD_SHED where the queue is full or a permit did not come in time.
         """
-        if not self._permits.locked() and (self._pace is None or self._pace.has_capacity()):
-            await self._permits.acquire()  # these two do not suspend
-            if self._pace is not None:
-                await self._pace.acquire()
+        if not self._permits.locked():
+            await self._permits.acquire()  # does not suspend
             return
         if self._waiting >= self._max_waiting:
             raise GenerationError(
@@ -57,32 +48,10 @@ class Gate:
         self._permits.release()
 
     async def _wait(self, patience: float) -> None:
-        until = asyncio.get_running_loop().time() + patience
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(patience):
                 await self._permits.acquire()
         except TimeoutError:
             raise GenerationError(
                 Reason.LOAD_SHED, f"no call to this provider ended within {patience:.1f} s", retry_after=1.0
             ) from None
-        if self._pace is None or self._rate is None:
-            return
-        try:
-            async with asyncio.timeout_at(until):
-                await self._pace.acquire()
-        except TimeoutError:
-            self.leave()
-            raise GenerationError(
-                Reason.RATE_LIMITED,
-                f"the limit of {self._rate:g} requests a minute to this provider is used up",
-                retry_after=60 / self._rate,
-            ) from None
-        except asyncio.CancelledError:
-            self.leave()
-            raise
-
-
-def _pace(requests_per_minute: float) -> AsyncLimiter:
-    # The bucket holds ten seconds' worth: small bursts pass, and no minute begins with a storm.
-    burst = max(1.0, requests_per_minute / 6)
-    return AsyncLimiter(burst, burst * 60 / requests_per_minute)

@@ -5,7 +5,8 @@ authenticate   refuses unknown callers, before they learn anything
 validate       refuses what no provider could answer, naming every field that is wrong
 route          turns the model's name into a plan, an ordered tuple of targets; what follows depends on it
 admit          refuses what this caller may not have, before anything is spent
-only_stored    refuses what only a cache could answer, as there is none yet
+reserve        holds it to limits and budgets; before the cache, so that both are asked in one round trip
+cache          gives stored answers again, and one answer to all who ask the same at the same time
 attempt        tries the targets: breaker, limits, timeouts, retries; innermost, it calls the providers
 
 A stage wraps the handler inside it. Handlers yield batches, the events of one network read, so that a stage

@@ -15,7 +15,7 @@ from outrider.policy.unsupported import warnings_for
 from outrider.policy.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from outrider.core.context import RequestContext, Target
     from outrider.core.ports import Batch, Clock, Observer
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 
 
 class Trial:
-    """Runs once, and reports once to record, observer and breaker, unless the caller leaves the queue."""
+    """Runs once, and reports once to record, observer and breaker, unless the caller leaves the queue.
 
-    __slots__ = ("_attempt", "_clock", "_committed", "_context", "_epoch", "_observer", "_progress",
-                 "_started", "_target", "_upstream", "_waited")  # fmt: skip
+    `passes_filter`: an answer that is withheld because of its content counts as a failure. `hedge`: another
+    trial of the request runs. `on_begin` is called right before the first content leaves.
+    """
+
+    __slots__ = ("_attempt", "_breaker", "_clock", "_committed", "_context", "_epoch", "_hedge", "_observer",
+                 "_passes_filter", "_progress", "_running", "_started", "_timeouts", "_upstream", "_waited",
+                 "_warnings", "_watch", "on_begin", "target")  # fmt: skip
 
     def __init__(
         self,
@@ -36,37 +41,65 @@ class Trial:
         observer: Observer,
         clock: Clock,
         waited: float,
+        *,
+        passes_filter: bool = False,
+        hedge: bool = False,
     ) -> None:
+        self.target = target
+        self.on_begin: Callable[[], None] | None = None
         self._context = context
-        self._target = target
         self._upstream = upstream
+        self._breaker = upstream.breakers.of(target.model)
+        self._timeouts = upstream.timeouts.but(context.route.timeouts)
+        self._passes_filter = passes_filter
+        self._hedge = hedge
         self._observer = observer
         self._clock = clock
         self._waited = waited  # seconds of backoff before this try
         self._started = clock()
         self._progress = Progress()
-        self._committed = False
+        # Those of another target do not concern this one.
+        self._warnings = warnings_for(context.request)
+        self._running = self._committed = False
         self._epoch = 0
         self._attempt: v1.Attempt | None = None  # once reported
-        context.record.provider, context.record.model = target
+        self._watch: Watchdog | None = None
+        if not hedge:
+            context.record.provider, context.record.model = target
+
+    @property
+    def asked_at(self) -> float | None:
+        """When it was let through to the provider; None: not yet."""
+        return self._started if self._running else None
+
+    def outrun(self) -> None:
+        """Another trial has begun to answer: be on record, if anything was asked. To be cancelled next."""
+        if self._running:
+            self._finish(v1.Attempt.OUTCOME_OUTRUN)
+
+    def move(self) -> None:
+        """Between two batches: the current task goes on with it, in place of the one that began."""
+        if self._watch is not None:
+            self._watch.move()
 
     async def run(self) -> AsyncGenerator[Batch, None]:
         """Answer: `Started` with the first content, more content, `Completed`. Raises GenerationError."""
         await self._enter()
         try:
             with self._watchdog() as watchdog:
+                self._watch = watchdog
                 async with aclosing(self._upstream.provider.generate(self._call())) as batches:
                     watchdog.arm(self._first_event_timeout(), Reason.FIRST_EVENT_TIMEOUT)
                     async for batch in batches:
                         watchdog.rest()
                         if not self._committed:
-                            self._commit()
+                            self._commit(batch)
                             batch.insert(0, self._announce())
                         if batch[-1].HasField("completed"):
                             # Before the last batch leaves: it is to carry this attempt's outcome.
                             self._finish(v1.Attempt.OUTCOME_SUCCEEDED)
                         yield batch
-                        watchdog.arm(self._upstream.timeouts.idle, Reason.IDLE_TIMEOUT)
+                        watchdog.arm(self._timeouts.idle, Reason.IDLE_TIMEOUT)
             if self._attempt is None:
                 raise GenerationError(Reason.STREAM_TRUNCATED, "the answer ended without its end marker")
         except GenerationError as error:
@@ -83,81 +116,101 @@ class Trial:
             self._upstream.gate.leave()
 
     async def _enter(self) -> None:
-        """Pass deadline, breaker and gate."""
+        """Pass deadline, breaker, limits and gate."""
         try:
-            remaining = self._remaining()
-            if remaining <= 0:
+            if self._remaining() <= 0:
                 raise GenerationError(Reason.DEADLINE_EXCEEDED, "the caller's deadline has passed")
-            breaker = self._upstream.breaker
-            self._heed(breaker.retry_after())
-            await self._queue(remaining)
-            try:
-                self._heed(breaker.admit())  # it may have opened meanwhile
-            except GenerationError:
-                self._upstream.gate.leave()
-                raise
+            breaker = self._breaker
+            if not breaker.is_free:
+                self._heed(breaker.retry_after())
+            await self._queue()
+            if not breaker.is_free:  # it may have opened meanwhile
+                try:
+                    self._heed(breaker.admit())
+                except GenerationError:
+                    self._upstream.gate.leave()
+                    raise
             self._epoch = breaker.epoch
+            self._running = True
         except GenerationError as error:
             self._report(v1.Attempt.OUTCOME_SKIPPED, error)
             raise
 
-    def _heed(self, pause: float | None) -> None:
-        if pause is not None:
+    def _heed(self, closed_for: float | None) -> None:
+        if closed_for is not None:
             raise GenerationError(
                 Reason.BREAKER_OPEN,
-                f"{self._target.provider} kept failing; the next call to it is in {pause:.1f} s",
-                retry_after=pause,
+                f"{self.target} kept failing; the next call to it is in {closed_for:.1f} s",
+                retry_after=closed_for,
+            )
+        paused_for = self._breaker.paused_for()
+        if paused_for:
+            raise GenerationError(
+                Reason.PROVIDER_RATE_LIMITED,
+                f"{self.target} has asked to be left alone for another {paused_for:.1f} s",
+                retry_after=paused_for,
             )
 
-    async def _queue(self, remaining: float) -> None:
+    async def _queue(self) -> None:
         try:
-            await self._upstream.gate.enter(remaining)
+            # Limits first: who waits for a rate holds no permit.
+            await self._context.reservation.enter(self.target)
+            await self._upstream.gate.enter(self._remaining())
         finally:
             waited = self._clock() - self._started
             self._started += waited
             self._waited += waited
-            self._context.record.waited += waited
+            if not self._hedge:  # nobody waits for it alone
+                self._context.record.waited += waited
 
     def _watchdog(self) -> Watchdog:
-        total, remaining = self._upstream.timeouts.total, self._remaining()
+        total, remaining = self._timeouts.total, self._remaining()
         if remaining < total:
             return Watchdog(remaining, Reason.DEADLINE_EXCEEDED)
         return Watchdog(total, Reason.TOTAL_TIMEOUT)
 
     def _first_event_timeout(self) -> float:
         # An answer in one piece comes when it is done: only the total bounds it.
-        timeouts = self._upstream.timeouts
-        return timeouts.first_event if self._context.streaming else timeouts.total
+        return self._timeouts.first_event if self._context.streaming else self._timeouts.total
 
     def _remaining(self) -> float:
         return self._context.deadline - self._clock()
 
     def _call(self) -> Call:
-        warnings = self._context.record.warnings
-        # Those of an earlier target do not concern this one.
-        warnings[:] = warnings_for(self._context.request)
+        if not self._hedge:
+            self._context.record.warnings = self._warnings
         return Call(
             request=self._context.request,
-            model=self._target.model,
+            model=self.target.model,
             streaming=self._context.streaming,
-            connect_timeout=self._upstream.timeouts.connect,
+            connect_timeout=self._timeouts.connect,
             progress=self._progress,
-            warnings=warnings,
+            warnings=self._warnings,
         )
 
-    def _commit(self) -> None:
+    def _commit(self, batch: Batch) -> None:
+        if self._passes_filter and _is_withheld(batch):
+            raise GenerationError(Reason.CONTENT_FILTERED, "the provider has withheld its answer")
+        if self.on_begin is not None:
+            self.on_begin()
         self._committed = True
-        self._context.record.progress = self._progress
-        self._epoch = self._upstream.breaker.answering(self._epoch)
+        self._progress.began_at = self._clock()
+        self._put_on_record()
+        self._epoch = self._breaker.answering(self._epoch)
+
+    def _put_on_record(self) -> None:
+        record = self._context.record
+        record.provider, record.model = self.target
+        record.progress, record.warnings = self._progress, self._warnings
 
     def _announce(self) -> v1.GenerateResponse:
         return v1.GenerateResponse(
             started=v1.Started(
                 request_id=self._context.id,
-                provider=self._target.provider,
-                model=self._target.model,
+                provider=self.target.provider,
+                model=self.target.model,
                 attempt=len(self._context.record.attempts) + 1,
-                cache_status=v1.CACHE_STATUS_BYPASS,
+                cache_status=self._context.record.cache_status,
             )
         )
 
@@ -166,14 +219,17 @@ class Trial:
             return
         self._tell_breaker(outcome, error)
         late = error is not None and error.reason is Reason.DEADLINE_EXCEEDED
-        if (late or outcome == v1.Attempt.OUTCOME_CANCELLED) and self._progress.upstream_status == 200:
-            # The caller has left, but the provider was at work, and will bill for it.
-            self._context.record.progress = self._progress
+        at_work = self._progress.upstream_status == 200 and self._context.record.progress is None
+        if at_work and (late or outcome == v1.Attempt.OUTCOME_CANCELLED):
+            # The caller has left, but the provider will bill for what it did.
+            self._put_on_record()
         self._report(outcome, error)
 
     def _tell_breaker(self, outcome: v1.Attempt.Outcome, error: GenerationError | None) -> None:
-        breaker, traits = self._upstream.breaker, error and error.traits
+        breaker, traits = self._breaker, error and error.traits
         answered = self._progress.upstream_status > 0
+        if error is not None and error.reason is Reason.PROVIDER_RATE_LIMITED and error.fact.retry_after:
+            breaker.pause(error.fact.retry_after)
         if traits and traits.trips_breaker:
             breaker.failed(self._epoch)
         elif outcome == v1.Attempt.OUTCOME_SUCCEEDED or (
@@ -186,15 +242,22 @@ class Trial:
     def _report(self, outcome: v1.Attempt.Outcome, error: GenerationError | None) -> None:
         seconds = self._clock() - self._started
         attempt = self._attempt = v1.Attempt(
-            provider=self._target.provider,
-            model=self._target.model,
+            provider=self.target.provider,
+            model=self.target.model,
             outcome=outcome,
             upstream_status=self._progress.upstream_status,
         )
+        if self._hedge:
+            attempt.hedge = True
         if error is not None:
             attempt.reason = error.reason
-            error.refine(provider=self._target.provider, model=self._target.model)
+            error.refine(provider=self.target.provider, model=self.target.model)
         to_duration(seconds, attempt.duration)
         to_duration(self._waited, attempt.waited)
         self._context.record.attempts.append(attempt)
         self._observer.attempt_finished(self._context.record, attempt, seconds)
+
+
+def _is_withheld(batch: Batch) -> bool:
+    completed = batch[0].completed if batch[0].HasField("completed") else None
+    return completed is not None and completed.finish_reason == v1.FINISH_REASON_CONTENT_FILTER

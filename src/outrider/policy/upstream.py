@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from outrider.core.ports import Provider
     from outrider.policy.backoff import Backoff
-    from outrider.policy.breaker import Breaker
+    from outrider.policy.breakers import Breakers
     from outrider.policy.gate import Gate
     from outrider.policy.retry_budget import RetryBudget
 
@@ -21,6 +23,10 @@ class Timeouts:
     first_event: float  # until the first content event; comments and pings do not count
     idle: float  # between content events after that
     total: float
+
+    def but(self, others: Mapping[str, float]) -> Timeouts:
+        """The same, with others in place of some, by name."""
+        return replace(self, **others) if others else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ class Upstream:
 
     provider: Provider
     gate: Gate
-    breaker: Breaker
+    breakers: Breakers
     retry_budget: RetryBudget
     timeouts: Timeouts
     retries: Retries

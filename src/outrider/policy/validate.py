@@ -56,7 +56,16 @@ def validate(inner: Handler) -> Handler:
 
 def check_request(request: v1.GenerateRequest) -> None:
     """Raise GenerationError INVALID_REQUEST that names the fields that are wrong, up to 100 of them."""
-    violations = list(islice(_violations(request), _MAX_VIOLATIONS))
+    _refuse(_violations(request))
+
+
+def check_attribution(attribution: v1.Attribution) -> None:
+    """Raise GenerationError INVALID_REQUEST that names the fields of an attribution that are wrong."""
+    _refuse(_attribution(attribution))
+
+
+def _refuse(found: Iterator[Violation]) -> None:
+    violations = list(islice(found, _MAX_VIOLATIONS))
     if violations:
         first = violations[0]
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
@@ -81,6 +90,8 @@ def _violations(request: v1.GenerateRequest) -> Iterator[Violation]:
         yield Violation("model", f"at most {_MAX_BYTES} bytes")
     if _too_long(request.idempotency_key):
         yield Violation("idempotency_key", f"at most {_MAX_BYTES} bytes")
+    if _too_long(request.sticky_key):
+        yield Violation("sticky_key", f"at most {_MAX_BYTES} bytes")
 
 
 def _messages(request: v1.GenerateRequest) -> Iterator[Violation]:

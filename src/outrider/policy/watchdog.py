@@ -49,6 +49,15 @@ class Watchdog:
         """The wait is over. Until the next one the caller is waited for, and may use up the total."""
         self._limit, self._reason = self._last, None
 
+    def move(self) -> None:
+        """At rest: from now on the current task is the one that waits."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a watchdog needs a task to watch")
+        self._task, self._cancelling = task, task.cancelling()
+        if self._expired is not None:
+            task.cancel()  # its time ran out in between, and nobody has heard
+
     def _set_timer(self, when: float) -> None:
         if self._handle is not None:
             self._handle.cancel()
@@ -72,9 +81,11 @@ class Watchdog:
     ) -> None:
         if self._handle is not None:
             self._handle.cancel()
+        task = self._task
+        del self._task  # once cancelled, it holds on to its frames, and those to this
         if self._expired is None:
             return
-        others = self._task.uncancel() > self._cancelling
+        others = task.uncancel() > self._cancelling
         # Cancelled at rest, the task leaves the caller first, and closes the stream on its way out.
         if kind is not None and issubclass(kind, (asyncio.CancelledError, GeneratorExit)) and not others:
             raise GenerationError(*self._expired) from None
