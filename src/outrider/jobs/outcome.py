@@ -1,0 +1,73 @@
+"""What becomes of a job after a try that failed, and how its failure is told to whoever wants its answer."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from outrider import v1
+from outrider.core.errors import Fault, GenerationError, Reason, Remedy
+
+if TYPE_CHECKING:
+    from random import Random
+
+_LONGEST_PAUSE = 600.0  # seconds, unless a provider asks for more
+_LOOK_AGAIN = 5.0  # a breaker may be closed before it said it would
+
+
+class Retry(NamedTuple):
+    """It is tried again after so many seconds. `counts`: as one of its retries."""
+
+    delay: float
+    counts: bool
+
+
+def after(error: GenerationError, *, asked: bool, tries: int, delay: float, random: Random) -> Retry | None:
+    """What follows a try that failed; None: nothing, the job has failed.
+
+    `asked`: a provider was. What was only kept waiting here uses up no retry; at the latest it expires.
+    """
+    if error.reason is Reason.DRAINING:
+        return Retry(0.0, counts=False)
+    wanted = error.fact.retry_after or 0.0
+    if wanted == math.inf or not _may_pass(error):
+        return None
+    if error.reason is Reason.BREAKER_OPEN:
+        wanted = min(wanted, _LOOK_AGAIN)
+    if wanted and not asked:
+        return Retry(wanted, counts=False)
+    pause = min(delay * 2 ** min(tries - 1, 16), _LONGEST_PAUSE)
+    # Those that failed together are not to come back together.
+    return Retry(max(wanted, pause * random.uniform(0.75, 1.0)), counts=asked)
+
+
+def failure_of(job: v1.Job) -> GenerationError:
+    """The error of a job that has no answer. What helps is another job, not another look at this one."""
+    if job.state == v1.JOB_STATE_CANCELLED:
+        return _final(Reason.CANCELLED, "the job was cancelled")
+    if job.state == v1.JOB_STATE_EXPIRED:
+        last = f"; its last try failed: {job.message}" if job.message else ""
+        return _final(Reason.JOB_EXPIRED, f"the job's time was up before it had an answer{last}")
+    if job.state == v1.JOB_STATE_FAILED:
+        known = job.reason in Reason.__members__
+        return _final(Reason(job.reason) if known else Reason.INTERNAL, job.message or job.reason)
+    return GenerationError(
+        Reason.JOB_NOT_ENDED, f"job {job.job_id} has no answer yet: it is {_word(job.state)}"
+    )
+
+
+def _may_pass(error: GenerationError) -> bool:
+    if error.reason is Reason.CALLER_RATE_LIMITED:
+        return True
+    traits = error.traits
+    if traits.fault is Fault.SIDECAR:
+        return error.reason is not Reason.INTERNAL
+    return traits.remedy is not Remedy.NONE
+
+
+def _final(reason: Reason, message: str) -> GenerationError:
+    return GenerationError(reason, message, retry_after=math.inf)
+
+
+def _word(state: v1.JobState) -> str:
+    return v1.JobState.Name(state).removeprefix("JOB_STATE_").lower()

@@ -1,0 +1,36 @@
+"""What the states of a job mean to those who deal with jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from outrider import v1
+from outrider.core.events import Event, EventType, Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    OnEvent: TypeAlias = Callable[[Event], None]
+
+FAILURES = (v1.JOB_STATE_FAILED, v1.JOB_STATE_EXPIRED, v1.JOB_STATE_CANCELLED)
+FINAL = (v1.JOB_STATE_COMPLETED, *FAILURES)
+
+
+def has_ended(job: v1.Job) -> bool:
+    """Whether its state is final."""
+    return job.state in FINAL
+
+
+def changed(job: v1.Job, *, traceparent: str = "") -> Event:
+    """The event that a job stands so now."""
+    facts: dict[str, Fact] = {
+        "state": v1.JobState.Name(job.state).removeprefix("JOB_STATE_").lower(),
+        "model": job.model,
+        "tenant": job.attribution.tenant,
+        "caller": job.caller,
+        "batch": job.batch_id,
+        "tries": job.tries,
+        "reason": job.reason,
+    }
+    return Event(EventType.JOB_CHANGED, job.job_id, facts, traceparent)
