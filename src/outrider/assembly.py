@@ -10,23 +10,21 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from outrider import v1
+from outrider import assembly_recorder, v1
 from outrider.config import Simulated
 from outrider.core.context import Principal, Target
 from outrider.core.pricing import PriceBook
 from outrider.core.tokens import LocalTokenCounter
-from outrider.policy.backoff import Backoff
-from outrider.policy.breaker import Breaker
-from outrider.policy.gate import Gate
-from outrider.policy.retry_budget import RetryBudget
-from outrider.policy.route import Defaults, Models, RouteTable
-from outrider.policy.upstream import Retries, Timeouts, Upstream
+from outrider.policy.cache import Cache
+from outrider.policy.cache_rules import CacheMode, CachePlan, CacheRules
 from outrider.providers.credentials import KeyFile, LiteralKey
 from outrider.providers.direct_transport import DirectTransport
 from outrider.providers.http_provider import HttpProvider
 from outrider.providers.vendors import BY_FORMAT, vendor
 from outrider.server.app import ServerSettings, Tls
 from outrider.server.callers import Callers
+from outrider.stores.memory_answers import MemoryAnswers
+from outrider.stores.tiered_answers import TieredAnswers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,11 +34,12 @@ if TYPE_CHECKING:
 
     from outrider import config as configuration
     from outrider.config import Config
+    from outrider.core.answers import AnswerStore
     from outrider.core.catalog import Catalog, Rates
     from outrider.core.ports import Clock, Provider, TokenCounter, Transport, WireFormat
-    from outrider.policy.breaker import State
     from outrider.providers.credentials import Credential
     from outrider.providers.vendors import Vendor
+    from outrider.stores.redis_link import RedisLink
 
 _SIMULATED = "simulated"
 
@@ -63,70 +62,57 @@ def missing_keys(config: Config, keys: Mapping[str, Credential]) -> dict[str, st
 
 async def open_providers(config: Config, keys: Mapping[str, Credential]) -> dict[str, Provider]:
     """Every configured provider, in its order; those without a key too, as it may still come."""
-    return {
+    providers = {
         name: await _open_provider(name, settings, keys[name], config.limits.max_response_bytes)
         for name, settings in config.providers.items()
     }
+    return assembly_recorder.recorded(config, providers, secrets(config, keys))
 
 
-def upstreams(
-    config: Config,
-    providers: Mapping[str, Provider],
-    clock: Clock,
-    on_breaker_change: Callable[[str, State], None],
-) -> dict[str, Upstream]:
-    """Each provider with its own guards."""
+def redis_link(config: Config) -> RedisLink | None:
+    """The way to the Redis that a fleet shares, where there is one."""
+    redis = config.redis
+    if redis.url is None:
+        return None
+    from outrider.stores.redis_link import RedisLink
 
-    def guard(name: str, provider: Provider) -> Upstream:
-        limits, times = config.providers[name].limits, config.timeouts_for(name)
-        attempts, breaker = config.attempts_for(name), config.breaker
-        return Upstream(
-            provider=provider,
-            gate=Gate(
-                max_concurrency=limits.max_concurrency,
-                max_waiting=limits.max_waiting,
-                max_wait=limits.max_wait,
-                requests_per_minute=limits.requests_per_minute,
-            ),
-            breaker=Breaker(
-                breaker.failures, breaker.open_for, clock, lambda state: on_breaker_change(name, state)
-            ),
-            retry_budget=RetryBudget(attempts.retry_budget),
-            timeouts=Timeouts(times.connect, times.first_event, times.idle, times.total),
-            retries=Retries(
-                attempts.max_attempts,
-                Backoff(attempts.base_delay, attempts.factor, attempts.max_delay),
-                attempts.max_retry_after,
-            ),
-        )
-
-    return {name: guard(name, provider) for name, provider in providers.items()}
-
-
-def route_table(config: Config, keys: Mapping[str, Credential], catalog: Catalog) -> RouteTable:
-    """Which names lead where."""
-    providers = {
-        name: Models(
-            default=_default_model(name, settings),
-            names=(*settings.models, *catalog.models(name)),
-        )
-        for name, settings in config.providers.items()
-    }
-    aliases = {
-        alias: tuple(Target(*target.split("/", 1)) for target in settings.targets)
-        for alias, settings in config.models.items()
-    }
-    return RouteTable(aliases=aliases, providers=providers, default=tuple(_default_names(config, keys)))
-
-
-def defaults(config: Config) -> Defaults:
-    """What requests get where they do not say."""
-    return Defaults(config.defaults.max_output_tokens, config.defaults.temperature)
+    password = _credential(redis.password, redis.password_file)
+    return RedisLink(
+        redis.url.get_secret_value(),
+        username=redis.username or "",
+        password=password.read,
+        prefix=redis.prefix,
+        timeout=redis.timeout,
+        connect_timeout=redis.connect_timeout,
+        ca_file=str(redis.ca_file) if redis.ca_file else None,
+    )
 
 
 def price_book(config: Config, catalog: Catalog) -> PriceBook:
     """Published prices, with the configured ones over them."""
     return PriceBook(catalog, {name: _rates(price) for name, price in config.prices.items()})
+
+
+def answers(config: Config, link: RedisLink | None) -> TieredAnswers:
+    """Where answers are stored: in memory, in front of Redis where that is configured."""
+    memory = MemoryAnswers(config.cache.max_bytes)
+    if link is None:
+        return TieredAnswers(memory)
+    from outrider.stores.redis_answers import RedisAnswers
+
+    return TieredAnswers(memory, RedisAnswers(link))
+
+
+def cache(config: Config, answers: AnswerStore, book: PriceBook, clock: Clock) -> Cache:
+    """The cache of answers, over where they are stored."""
+
+    def rules(settings: configuration.RouteCache) -> CacheRules:
+        return CacheRules(
+            CacheMode(settings.mode), settings.ttl, settings.stale, settings.shared_between_tenants
+        )
+
+    plan = CachePlan(rules(config.cache), {name: rules(config.cache_for(name)) for name in config.routes})
+    return Cache(answers, plan, price=book.cost, clock=clock)
 
 
 def token_counter(config: Config) -> TokenCounter:
@@ -162,7 +148,8 @@ def callers(config: Config) -> Callers:
 
     def known(name: str, settings: configuration.Caller) -> tuple[Principal, Callable[[], str]]:
         credential = _credential(settings.token, settings.token_file)
-        return Principal(name, settings.models), lambda: credential.read() or ""
+        principal = Principal(name, settings.models, settings.tenant or "", settings.admin)
+        return principal, lambda: credential.read() or ""
 
     return Callers({name: known(name, settings) for name, settings in config.callers.items()})
 
@@ -189,30 +176,25 @@ def descriptions(config: Config) -> Iterator[v1.Provider]:
             format=settings.format or row.format,
             transport=settings.transport,
             base_url=settings.base_url or row.base_url,
-            default_model=_default_model(name, settings),
+            default_model=default_model(name, settings),
         )
 
 
 def secrets(config: Config, keys: Mapping[str, Credential]) -> Callable[[], Iterator[str]]:
     """What must never be logged, as it is at the moment of asking."""
     tokens = [_credential(caller.token, caller.token_file) for caller in config.callers.values()]
+    redis = config.redis
+    own = [_credential(redis.password, redis.password_file)]
+    if redis.address is not None and redis.address.password:
+        own.append(LiteralKey(redis.address.password))
 
     def now() -> Iterator[str]:
-        for credential in (*keys.values(), *tokens):
+        for credential in (*keys.values(), *tokens, *own):
             secret = credential.read()
             if secret:
                 yield secret
 
     return now
-
-
-def known_targets(config: Config, routes: RouteTable) -> Iterator[Target]:
-    """Every target that is configured by name: metrics tell these apart, and call the rest "other"."""
-    for alias in config.models:
-        yield from routes.resolve(alias)
-    for name, settings in config.providers.items():
-        for model in filter(None, (_default_model(name, settings), *settings.models)):
-            yield Target(name, model)
 
 
 def _rates(price: configuration.Price) -> Rates:
@@ -232,7 +214,9 @@ async def _open_provider(
     if row.format == _SIMULATED:
         from outrider.providers.simulated import SimulatedProvider, Simulation
 
-        return SimulatedProvider(name, Simulation(**(settings.simulated or Simulated()).model_dump()))
+        own = settings.simulated or Simulated()
+        simulation = Simulation(**own.model_dump(exclude={"replay"}))
+        return SimulatedProvider(name, simulation, await assembly_recorder.recordings(own))
     return HttpProvider(
         name,
         _wire_format(row),
@@ -271,25 +255,8 @@ def _vendor(name: str, settings: configuration.Provider) -> Vendor:
     return row if settings.format in (None, row.format) else BY_FORMAT[settings.format]
 
 
-def _default_names(config: Config, keys: Mapping[str, Credential]) -> Iterator[str]:
-    """What answers where no model is named."""
-    if config.default_model:
-        yield config.default_model
-        return
-    primary = config.primary_provider or next(_usable(config, keys), None)
-    for name in (primary, config.fallback_provider):
-        if name and _default_model(name, config.providers[name]):
-            yield name
-
-
-def _usable(config: Config, keys: Mapping[str, Credential]) -> Iterator[str]:
-    """Providers with a default model, those that have no key last."""
-    missing = missing_keys(config, keys)
-    able = [name for name, settings in config.providers.items() if _default_model(name, settings)]
-    yield from sorted(able, key=missing.__contains__)
-
-
-def _default_model(name: str, settings: configuration.Provider) -> str:
+def default_model(name: str, settings: configuration.Provider) -> str:
+    """The model of a provider that is used where none is named; empty where there is none."""
     return settings.default_model or _vendor(name, settings).default_model
 
 

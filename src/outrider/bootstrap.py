@@ -7,41 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import time
 from contextlib import AsyncExitStack, suppress
-from random import SystemRandom
 from typing import TYPE_CHECKING
 
 import structlog
 
 from outrider import __version__, assembly
 from outrider.admin.http import AdminServer
-from outrider.core.catalog import load_catalog
-from outrider.policy.account import Accountant
-from outrider.policy.admit import admit, authenticate
-from outrider.policy.attempt import AttemptLoop
-from outrider.policy.health_monitor import HealthMonitor
-from outrider.policy.pipeline import compose
-from outrider.policy.route import route
-from outrider.policy.unsupported import only_stored
-from outrider.policy.validate import validate
-from outrider.server.app import SERVICES, GrpcServer, ListenError
-from outrider.server.generation import GenerationServicer
+from outrider.assembly_events import open_events
+from outrider.assembly_ground import lay_ground
+from outrider.assembly_jobs import open_jobs
+from outrider.assembly_pipeline import open_pipeline
+from outrider.assembly_services import services
+from outrider.assembly_state import open_state
+from outrider.server.app import GrpcServer, ListenError, service_names
 from outrider.server.health import Health
-from outrider.server.provider_service import ProviderServicer
-from outrider.telemetry.fan_out import FanOut
-from outrider.telemetry.logs import start_logging
-from outrider.telemetry.metrics import Metrics
-from outrider.telemetry.request_log import RequestLog
+from outrider.server.usage_feed import UsageFeed
+from outrider.telemetry.event_metrics import EventMetrics
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from outrider.assembly_guards import Guards
     from outrider.config import Config
-    from outrider.core.ports import Provider
-    from outrider.policy.breaker import State
     from outrider.policy.health_monitor import Health as ProviderHealth
-    from outrider.policy.upstream import Upstream
-    from outrider.providers.credentials import Credential
+    from outrider.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("outrider")
 
@@ -72,91 +64,42 @@ class Sidecar:
         drain = self._config.server.drain
         await self._health.enter_graceful_shutdown()
         _log.info("draining", delay=drain.delay, grace=drain.grace)
+        await self._jobs.pause()
         await asyncio.sleep(drain.delay)
         await self.stop(drain.grace)
 
     async def stop(self, grace: float = 0.0) -> None:
         """End what runs, after `grace` seconds at most, settle every record, close every connection."""
-        await self._server.stop(grace)
+        self._events.feed.close()
+        await self._feed.aclose()  # those who watch would hold up the drain
+        await asyncio.gather(self._jobs.drain(grace), self._server.stop(grace))
         await self._closing.aclose()
 
     async def _build(self) -> None:
         """Later parts close first."""
-        config, clock = self._config, time.monotonic
-        credentials = assembly.credentials(config)
-        log = config.log
-        logs = start_logging(log.level, log.format, sys.stderr, assembly.secrets(config, credentials))
-        self._closing.push_async_callback(logs.aclose)
-
-        providers = await assembly.open_providers(config, credentials)
-        for provider in providers.values():
-            self._closing.push_async_callback(provider.aclose)
-        catalog = load_catalog()
-        book = assembly.price_book(config, catalog)
-        routes = assembly.route_table(config, credentials, catalog)
-        counter = await asyncio.to_thread(assembly.token_counter, config)
-        callers = assembly.callers(config)
-
-        metrics = Metrics(assembly.known_targets(config, routes), dropped_log_lines=lambda: logs.dropped)
-        observer = FanOut(metrics, RequestLog(logs))
-        monitor, upstreams = self._guard(providers, credentials, metrics)
-        accountant = Accountant(counter, book.cost, observer, clock)
-        self._closing.push_async_callback(accountant.aclose)
-        pipeline = compose(
-            [
-                accountant,
-                authenticate,
-                validate,
-                route(routes, assembly.defaults(config)),
-                admit,
-                only_stored,
-            ],
-            AttemptLoop(upstreams, observer=observer, clock=clock, random=SystemRandom()),
+        config, closing = self._config, self._closing
+        ground = await lay_ground(config, closing)
+        state = await open_state(config, closing)
+        self._events = open_events(config, state.link, closing)
+        ground.metrics.registry.register(EventMetrics(self._events.outlets.counts))
+        self._feed = UsageFeed(state.ledgers.shared, time.time)
+        pipeline = await open_pipeline(config, ground, state, self._events, self._feed.publish, closing)
+        self._jobs = await open_jobs(
+            config,
+            pipeline=pipeline.handler,
+            callers=ground.callers,
+            planner=pipeline.routing.planner,
+            upstreams=pipeline.guards.upstreams,
+            link=state.link,
+            closing=closing,
+            on_event=self._events.bus.emit,
         )
+        served = services(config, ground, state, self._events, pipeline, self._jobs, self._feed, closing)
+        self._health = Health(service_names(served), config.providers)
+        self._server = GrpcServer(assembly.server_settings(config), served, self._health)
+        await self._serve(ground.metrics, pipeline.guards)
 
-        self._health = Health(SERVICES, config.providers)
-        generation = GenerationServicer(
-            pipeline=pipeline,
-            callers=callers,
-            routes=routes,
-            providers=providers,
-            counter=counter,
-            clock=clock,
-        )
-        provider_service = ProviderServicer(
-            callers=callers,
-            routes=routes,
-            providers=providers,
-            descriptions=assembly.descriptions(config),
-            health=monitor.health,
-            missing_keys=lambda: assembly.missing_keys(config, credentials),
-            describe_model=assembly.model_describer(catalog, book),
-        )
-        self._server = GrpcServer(
-            assembly.server_settings(config), generation, provider_service, self._health
-        )
-        await self._serve(metrics, monitor)
-
-    def _guard(
-        self, providers: dict[str, Provider], credentials: dict[str, Credential], metrics: Metrics
-    ) -> tuple[HealthMonitor, dict[str, Upstream]]:
-        """Each provider's guards, and who watches them: breakers tell of failures, checks wake breakers."""
-        monitor = HealthMonitor(
-            providers,
-            assembly.missing_keys(self._config, credentials),
-            clock=time.monotonic,
-            on_recovery=lambda name: upstreams[name].breaker.wake(),
-        )
-
-        def breaker_changed(name: str, state: State) -> None:
-            metrics.set_breaker_state(name, state.value)
-            monitor.breaker_changed(name, state)
-            _log.warning("breaker", provider=name, state=state.name.lower())
-
-        upstreams = assembly.upstreams(self._config, providers, time.monotonic, breaker_changed)
-        return monitor, upstreams
-
-    async def _serve(self, metrics: Metrics, monitor: HealthMonitor) -> None:
+    async def _serve(self, metrics: Metrics, guards: Guards) -> None:
         if self._config.admin.listen:
             admin = AdminServer(
                 self._config.admin.listen, metrics.registry, live=_alive, ready=self._health.readiness
@@ -172,9 +115,16 @@ class Sidecar:
         await self._server.start()
         self.port = self._server.port
         await self._health.set_serving()
-        watching = asyncio.create_task(monitor.run(_Publisher(self._health, metrics)), name="health-monitor")
-        watching.add_done_callback(_tell_of_death)
-        self._closing.push_async_callback(_cancel, watching)
+        self._jobs.start()
+        self._run(guards.monitor.run(_Publisher(self._health, metrics)), "health-monitor")
+        if guards.hints is not None:
+            self._run(guards.hints.run(), "hints")
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """In the background, until the sidecar stops."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_tell_of_death)
+        self._closing.push_async_callback(_cancel, task)
 
     def _where(self) -> list[str]:
         server = self._config.server
@@ -209,7 +159,7 @@ def _alive() -> tuple[bool, str]:
 
 def _tell_of_death(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
-        _log.error("health is no longer watched", exc_info=task.exception())
+        _log.error("a task of the sidecar has died", task=task.get_name(), exc_info=task.exception())
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

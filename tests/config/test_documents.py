@@ -48,9 +48,12 @@ def test_the_example_is_complete(load_text: Load) -> None:
     """With everything switched on it is valid and shows every setting at least once."""
     load_text(complete(), {"CHECKOUT_TOKEN": "secret"})
 
-    overrides = {
-        path for path in ALL if path[0] == "providers" and path[2:3] in {("timeouts",), ("attempts",)}
+    common = {
+        (section, name)
+        for section, names in {"providers": ("timeouts", "attempts"), "routes": ("timeouts", "cache")}.items()
+        for name in names
     }
+    overrides = {path for path in ALL if (path[0], *path[2:3]) in common}
     assert ALL - keys_of(yaml.safe_load(complete())) <= {path for path in overrides if path[2:] in ALL}
 
 
@@ -88,5 +91,5 @@ def test_the_variables_on_the_page_work(load_text: Load) -> None:
     config = load_text("", environ)
 
     assert config.server.address == ("127.0.0.1", 6000)
-    assert config.models["fast"].targets == ("openai/gpt-5-mini", "simulated/echo")
+    assert config.routes["fast"].names == ("openai/gpt-5-mini", "simulated/echo")
     assert config.timeouts.total == 60.0

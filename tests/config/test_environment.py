@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from outrider.config import ConfigError, load
 from outrider.config.environment import ALIASES, GROQ_ALIASES
@@ -41,16 +42,16 @@ def test_variables_are_stronger_than_the_file(load_text: Load) -> None:
 def test_lists_and_mappings_are_yaml_or_json(load_text: Load) -> None:
     """A variable for a list or a mapping replaces it as a whole; a longer variable goes over that."""
     config = load_text(
-        "models: {slow: [simulated/a]}\ntimeouts: {idle: 5s}",
+        "routes: {slow: [simulated/a]}\ntimeouts: {idle: 5s}",
         {
-            "OUTRIDER_MODELS": '{"fast": ["simulated/a", "simulated/b"]}',
-            "OUTRIDER_MODELS__DEEP__TARGETS": "[simulated/c]",
+            "OUTRIDER_ROUTES": '{"fast": ["simulated/a", "simulated/b"]}',
+            "OUTRIDER_ROUTES__DEEP__TARGETS": "[simulated/c]",
             "OUTRIDER_TIMEOUTS": "connect: 2s",
             "OUTRIDER_TIMEOUTS__TOTAL": "9",
         },
     )
 
-    assert {name: alias.targets for name, alias in config.models.items()} == {
+    assert {name: route.names for name, route in config.routes.items()} == {
         "fast": ("simulated/a", "simulated/b"),
         "deep": ("simulated/c",),
     }
@@ -59,9 +60,9 @@ def test_lists_and_mappings_are_yaml_or_json(load_text: Load) -> None:
 
 def test_a_list_of_targets_is_replaced_by_its_mapping(load_text: Load) -> None:
     """An alias that the file writes as a list can be set through its key as well."""
-    config = load_text("models: {fast: [simulated/a]}", {"OUTRIDER_MODELS__FAST__TARGETS": "[simulated/b]"})
+    config = load_text("routes: {fast: [simulated/a]}", {"OUTRIDER_ROUTES__FAST__TARGETS": "[simulated/b]"})
 
-    assert config.models["fast"].targets == ("simulated/b",)
+    assert config.routes["fast"].names == ("simulated/b",)
 
 
 def test_texts_are_taken_as_they_are(load_text: Load) -> None:
@@ -104,9 +105,13 @@ ALIAS_VALUES: dict[str, tuple[str, object, str, object]] = {
     "LLM_FALLBACK_PROVIDER": ("openai", "openai", "simulated", "simulated"),
     "LLM_MAX_TOKENS": ("2000", 2000, "10", 10),
     "LLM_TEMPERATURE": ("0.3", 0.3, "1", 1.0),
+    "LLM_ENABLE_USAGE_TRACKING": ("0", False, "true", True),
+    "REDIS_URL": ("redis://a", SecretStr("redis://a"), "redis://b/1", SecretStr("redis://b/1")),
     "GROQ_MODEL": ("llama-3.3-70b", "llama-3.3-70b", "other", "other"),
     "GROQ_TIMEOUT": ("20", 20.0, "1m", 60.0),
     "GROQ_MAX_RETRIES": ("0", 1, "4", 4),
+    "GROQ_RATE_LIMIT_RPM": ("30", 30.0, "60", 60.0),
+    "GROQ_RATE_LIMIT_RPD": ("14400", 14_400, "100", 100),
 }
 
 
@@ -170,9 +175,9 @@ def test_aliases_of_a_vendor_do_not_create_it(load_text: Load) -> None:
         ({"OUTRIDER_LOG": "[info]"}, "log: must be a mapping"),
         ({"OUTRIDER_LOG": "{level: x}"}, "log.level: must be 'debug'"),
         ({"OUTRIDER_LOG": "{level: info, level: info}"}, "log.level: duplicate key"),
-        ({"OUTRIDER_MODELS__FAST": "[a"}, "models.fast: not valid YAML"),
-        ({"OUTRIDER_MODELS": "[" * 99}, "models: nested deeper than 32 levels"),
-        ({"OUTRIDER_MODELS": "\udcff"}, "models: not valid YAML: a character that is not allowed"),
+        ({"OUTRIDER_ROUTES__FAST": "[a"}, "routes.fast: not valid YAML"),
+        ({"OUTRIDER_ROUTES": "[" * 99}, "routes: nested deeper than 32 levels"),
+        ({"OUTRIDER_ROUTES": "\udcff"}, "routes: not valid YAML: a character that is not allowed"),
         ({"OUTRIDER_CALLERS__A__MODELS": "[x]"}, "callers.a: has no token"),
         ({"LLM_MAX_TOKENS": "many"}, "defaults.max_output_tokens: must be a whole number"),
         ({"OPENAI_API_KEY": "schlüssel"}, "providers.openai.api_key: must be printable ASCII without spaces"),

@@ -78,7 +78,7 @@ def test_all_sections_are_read(load_text: Load) -> None:
             headers: {X-Team: search}
             limits: {requests_per_minute: 90, max_wait: 500ms}
           flaky: {format: simulated, simulated: {failure: Overloaded_Midway, failure_rate: 0.5, seed: 7}}
-        models:
+        routes:
           fast: [local/llama, flaky/echo]
           deep: {targets: [local/meta/llama-70b]}
         prices: {local/llama: {input: 0.1, output: 1}}
@@ -94,8 +94,8 @@ def test_all_sections_are_read(load_text: Load) -> None:
     simulated = config.providers["flaky"].simulated
     assert simulated is not None
     assert (simulated.failure, simulated.failure_rate, simulated.seed) == ("overloaded_midway", 0.5, 7)
-    assert config.models["fast"].targets == ("local/llama", "flaky/echo")
-    assert config.models["deep"].targets == ("local/meta/llama-70b",)
+    assert config.routes["fast"].names == ("local/llama", "flaky/echo")
+    assert config.routes["deep"].names == ("local/meta/llama-70b",)
     assert str(config.prices["local/llama"].input) == "0.1"
 
 

@@ -51,10 +51,10 @@ def test_the_setting_says_what_the_text_means(load_text: Load) -> None:
 def test_an_unset_variable_is_an_error(problems: Problems) -> None:
     """It is named with its line, and no other problem follows from it."""
     assert problems(
-        "callers:\n  a:\n    token: ${TOKEN}\nmodels:\n  m:\n    - ${TARGET}\ndefault_model: m"
+        "callers:\n  a:\n    token: ${TOKEN}\nroutes:\n  m:\n    - ${TARGET}\ndefault_model: m"
     ) == [
         "outrider.yaml:3: callers.a.token: the variable TOKEN is not set; set it, or write ${TOKEN:-default}",
-        "outrider.yaml:6: models.m[0]: the variable TARGET is not set; set it, or write ${TARGET:-default}",
+        "outrider.yaml:6: routes.m[0]: the variable TARGET is not set; set it, or write ${TARGET:-default}",
     ]
 
 

@@ -31,8 +31,8 @@ def test_keys_in_the_environment_make_providers(load_text: Load) -> None:
     [
         ("", {"LLM_PRIMARY_PROVIDER": "GROQ"}),
         ("", {"LLM_FALLBACK_PROVIDER": "groq"}),
-        ("models: {fast: [simulated/a, groq/b]}", {}),
-        ("models: {fast: {targets: [groq/b]}}", {}),
+        ("routes: {fast: [simulated/a, groq/b]}", {}),
+        ("routes: {fast: {targets: [groq/b]}}", {}),
         ("default_model: groq/llama", {}),
         ("", {"OUTRIDER_PROVIDERS__GROQ__TRANSPORT": "sdk"}),
     ],

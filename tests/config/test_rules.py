@@ -36,18 +36,18 @@ PUBLIC = (
             "providers.local: needs a base_url; only openai, anthropic, groq, simulated",
         ),
         ("providers: {local: {format: openai}}", "providers.local: needs a base_url"),
-        ("models: {fast: [opena/x]}", "models.fast[0]: provider 'opena' is not configured; known: simulated"),
+        ("routes: {fast: [opena/x]}", "routes.fast[0]: provider 'opena' is not configured; known: simulated"),
         (
-            "models: {fast: [simulate/x]}",
-            "models.fast[0]: provider 'simulate' is not configured; did you mean",
+            "routes: {fast: [simulate/x]}",
+            "routes.fast[0]: provider 'simulate' is not configured; did you mean",
         ),
         (
             "default_model: fast",
-            "default_model: 'fast' is neither an alias, nor in the models of a provider, nor",
+            "default_model: 'fast' is neither a route, nor in the models of a provider, nor",
         ),
         (
             "default_model: fsat\nmodels: {fast: [simulated/x]}",
-            "default_model: 'fsat' is neither an alias, nor in the models of a provider, nor",
+            "default_model: 'fsat' is neither a route, nor in the models of a provider, nor",
         ),
         (
             "primary_provider: simulate",
@@ -104,7 +104,7 @@ server:
 providers:
   openai: {timeout: 3s}
   local: {format: openai}
-models:
+routes:
   fast: [openai/x, opena/x]
 default_model: fsat
 """
@@ -116,7 +116,7 @@ default_model: fsat
         "server.drain.grace",
         "providers.openai.timeout",
         "providers.local",
-        "models.fast[1]",
+        "routes.fast[1]",
         "default_model",
         "unknown variable; did you mean OUTRIDER_LOG?",
         "log.level",
@@ -127,7 +127,7 @@ default_model: fsat
     "text",
     [
         "providers: {Local: {}}\nmodels: {fast: [Local/x]}\nprimary_provider: simulated",
-        "models: {fast: [gpt]}\ndefault_model: fast",
+        "routes: {fast: [gpt]}\ndefault_model: fast",
         "providers: 5\nprimary_provider: groq\ndefault_model: x",
         "callers: {a: {tokn: x}}",
         "providers: {local: {base_url: x}}",

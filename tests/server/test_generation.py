@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from outrider import v1
 from outrider.core.context import RequestContext
 from outrider.core.ports import Batch
-from outrider.policy.route import RouteTable
+from outrider.policy.route_table import RouteTable
 from outrider.server.callers import Callers
 from outrider.server.generation import GenerationServicer, new_id
 from tests.support.paused_clock import now, paused
@@ -50,7 +50,7 @@ def servicer(pipeline: Pipeline) -> GenerationServicer:
     return GenerationServicer(
         pipeline=pipeline,
         callers=Callers({}),
-        routes=RouteTable(aliases={}, providers={}),
+        routes=RouteTable(providers={}),
         providers={},
         counter=nothing,
         clock=now,

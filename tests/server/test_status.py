@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -30,6 +32,14 @@ TABLE = [
     (Reason.INVALID_REQUEST, StatusCode.INVALID_ARGUMENT),
     (Reason.CONTEXT_TOO_LONG, StatusCode.INVALID_ARGUMENT),
     (Reason.MODEL_UNKNOWN, StatusCode.NOT_FOUND),
+    (Reason.JOB_UNKNOWN, StatusCode.NOT_FOUND),
+    (Reason.JOB_NOT_ENDED, StatusCode.FAILED_PRECONDITION),
+    (Reason.JOB_EXPIRED, StatusCode.DEADLINE_EXCEEDED),
+    (Reason.KEY_REUSED, StatusCode.ALREADY_EXISTS),
+    (Reason.QUEUED, StatusCode.UNAVAILABLE),
+    (Reason.QUEUE_FULL, StatusCode.UNAVAILABLE),
+    (Reason.WORKER_LOST, StatusCode.UNAVAILABLE),
+    (Reason.REQUEST_LOST, StatusCode.INTERNAL),
     (Reason.MODEL_NOT_ALLOWED, StatusCode.PERMISSION_DENIED),
     (Reason.CALLER_UNKNOWN, StatusCode.UNAUTHENTICATED),
     (Reason.PROVIDER_CREDENTIALS_REFUSED, StatusCode.FAILED_PRECONDITION),
@@ -45,6 +55,7 @@ TABLE = [
     (Reason.CONNECT_TIMEOUT, StatusCode.UNAVAILABLE),
     (Reason.BREAKER_OPEN, StatusCode.UNAVAILABLE),
     (Reason.LOAD_SHED, StatusCode.UNAVAILABLE),
+    (Reason.STORE_UNAVAILABLE, StatusCode.UNAVAILABLE),
     (Reason.DRAINING, StatusCode.UNAVAILABLE),
     (Reason.FIRST_EVENT_TIMEOUT, StatusCode.DEADLINE_EXCEEDED),
     (Reason.IDLE_TIMEOUT, StatusCode.DEADLINE_EXCEEDED),
@@ -96,15 +107,27 @@ def test_a_failure_tells_provider_model_status_and_attempts() -> None:
     assert found[v1.GenerationFailure] == error.failure
 
 
+def test_a_target_that_was_left_alone_was_not_tried() -> None:
+    """Row 7: a rate limit that was heard of before: nothing was asked, and a client may come back itself."""
+    error = GenerationError(Reason.PROVIDER_RATE_LIMITED, "x", retry_after=7.0)
+    reason, skipped = Reason.PROVIDER_RATE_LIMITED, v1.Attempt.OUTCOME_SKIPPED
+    error.failure = v1.GenerationFailure(attempts=[v1.Attempt(reason=reason, outcome=skipped)])
+    assert dict(to_status(error).trailers).get("grpc-retry-pushback-ms") == "7000"
+
+
 @pytest.mark.parametrize(
     ("error", "attempts", "retry_info", "pushback"),
     [
         (GenerationError(Reason.LOAD_SHED, "x", retry_after=2.0), 0, 2.0, "2000"),
         (GenerationError(Reason.RATE_LIMITED, "x", retry_after=0.5), 0, 0.5, "500"),
+        (GenerationError(Reason.CALLER_RATE_LIMITED, "x", retry_after=math.inf), 0, None, "-1"),
+        (GenerationError(Reason.BUDGET_SPENT, "x"), 0, None, "-1"),
         (GenerationError(Reason.PROVIDER_RATE_LIMITED, "x", retry_after=7.0), 1, 7.0, "-1"),
         (GenerationError(Reason.PROVIDER_ERROR, "x"), 3, 1.0, "-1"),
         (GenerationError(Reason.PROVIDER_QUOTA_SPENT, "x", retry_after=7.0), 0, None, "-1"),
         (GenerationError(Reason.DRAINING, "x"), 0, 1.0, "1000"),
+        (GenerationError(Reason.QUEUED, "x", retry_after=math.inf), 0, None, "-1"),
+        (GenerationError(Reason.QUEUE_FULL, "x", retry_after=5.0), 0, 5.0, "5000"),
         (GenerationError(Reason.INVALID_REQUEST, "x"), 0, None, None),
     ],
 )
@@ -118,6 +141,22 @@ def test_when_to_come_back(
     retry = details(status).get(RetryInfo)
     assert (retry.retry_delay.ToMilliseconds() / 1000 if isinstance(retry, RetryInfo) else None) == retry_info
     assert dict(status.trailers).get("grpc-retry-pushback-ms") == pushback
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject"),
+    [
+        ({"quota_subject": "tenant=acme", "provider": "p"}, "tenant=acme"),
+        ({"provider": "p"}, "provider:p"),
+        ({}, "caller"),
+    ],
+)
+def test_a_limit_names_for_whom_it_counts(changes: dict[str, str], subject: str) -> None:
+    """QuotaFailure has the scope as its subject, as far as it is known."""
+    error = GenerationError(Reason.RATE_LIMITED, "words").refine(**changes)
+    quota = details(to_status(error))[QuotaFailure]
+    assert isinstance(quota, QuotaFailure)
+    assert [(each.subject, each.description) for each in quota.violations] == [(subject, "words")]
 
 
 def test_an_invalid_request_names_its_fields() -> None:

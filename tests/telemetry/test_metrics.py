@@ -181,14 +181,29 @@ def test_wait_and_overhead_are_apart(metrics: Metrics) -> None:
 
 def test_providers_have_a_state(metrics: Metrics) -> None:
     """The state of a breaker and of a provider is what was set last; a breaker begins closed."""
-    assert value(metrics, "outrider_breaker_state", provider="openai") == 0
-    metrics.set_breaker_state("openai", 2)
-    metrics.set_breaker_state("openai", 1)
+    known, made_up = TARGETS[0], {"provider": "openai", "model": "other"}
+    assert value(metrics, "outrider_breaker_state", **known._asdict()) == 0
+    assert value(metrics, "outrider_breaker_state", **made_up) is None
+    metrics.set_breaker_state(known, 2)
+    metrics.set_breaker_state(known, 1)
+    metrics.set_breaker_state(Target("openai", "*"), 2)
     metrics.set_provider_up("openai", up=True)
     metrics.set_provider_up("groq", up=False)
-    assert value(metrics, "outrider_breaker_state", provider="openai") == 1
+    assert value(metrics, "outrider_breaker_state", **known._asdict()) == 1
+    assert value(metrics, "outrider_breaker_state", **made_up) == 2
     assert value(metrics, "outrider_provider_up", provider="openai") == 1
     assert value(metrics, "outrider_provider_up", provider="groq") == 0
+
+
+def test_hedges_are_counted_by_how_they_end(metrics: Metrics) -> None:
+    """With them what the prompts of those that were outrun may have cost, apart from all other cost."""
+    outrun = v1.Attempt(**OPENAI, outcome=v1.Attempt.OUTCOME_OUTRUN, cost=v1.Cost(total_nano_usd=2_000_000))
+    won = v1.Attempt(provider="groq", model="llama", outcome=v1.Attempt.OUTCOME_SUCCEEDED, hedge=True)
+    finish(metrics, provider="groq", model="llama", attempts=[outrun, won])
+    llama = {"provider": "groq", "model": "llama"}
+    assert value(metrics, "outrider_hedges_total", **llama, outcome="succeeded") == 1
+    assert value(metrics, "outrider_hedges_total", **OPENAI, outcome="outrun") is None
+    assert value(metrics, "outrider_outrun_cost_usd_total", **OPENAI) == pytest.approx(0.002)
 
 
 def test_made_up_names_make_no_series(metrics: Metrics) -> None:

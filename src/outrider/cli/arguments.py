@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outrider import __version__
+from outrider.cli.arguments_jobs import JOBS_EXAMPLES, add_jobs
+from outrider.cli.arguments_routes import ROUTES_EXAMPLES, add_routes
+from outrider.cli.arguments_usage import USAGE_EXAMPLES, add_cache, add_limits, add_usage
 from outrider.cli.exit_codes import MEANINGS, ExitCode
 
 if TYPE_CHECKING:
@@ -61,11 +64,21 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(parser: argparse.ArgumentParser) -> None:
+    _add_request(parser)
+    parser.add_argument("--no-stream", action="store_true", help="take the answer in one piece")
+    parser.add_argument(
+        "--reasoning", action="store_true", help="show reasoning even where standard error is no terminal"
+    )
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each event, and for an error")
+    _add_sidecar(parser, timeout=120)
+
+
+def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "prompt", nargs="?", metavar="PROMPT", help='the question; "-" reads it from standard input'
     )
     parser.add_argument(
-        "--model", default="", metavar="NAME", help="alias, provider/model or model; see `outrider models`"
+        "--model", default="", metavar="NAME", help="route, provider/model or model; see `outrider models`"
     )
     parser.add_argument(
         "--system", default="", metavar="TEXT", help="instructions that stand above the question"
@@ -83,12 +96,6 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-tokens", type=_tokens, metavar="N", help="most tokens of the answer")
     parser.add_argument("--temperature", type=float, metavar="T", help="randomness, 0 to 2")
-    parser.add_argument("--no-stream", action="store_true", help="take the answer in one piece")
-    parser.add_argument(
-        "--reasoning", action="store_true", help="show reasoning even where standard error is no terminal"
-    )
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each event, and for an error")
-    _add_sidecar(parser, timeout=120)
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +133,59 @@ def _providers(parser: argparse.ArgumentParser) -> None:
     _add_sidecar(parser, timeout=5)
 
 
+def _routes(parser: argparse.ArgumentParser) -> None:
+    def add_common(parser: argparse.ArgumentParser, nested: bool) -> None:
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS if nested else False,
+            help="the sidecar's answer as JSON",
+        )
+        _add_sidecar(parser, timeout=5, nested=nested)
+
+    add_routes(parser, add_common)
+
+
+def _jobs(parser: argparse.ArgumentParser) -> None:
+    def add_common(parser: argparse.ArgumentParser, nested: bool) -> None:
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS if nested else False,
+            help="the sidecar's answers as JSON",
+        )
+        _add_sidecar(parser, timeout=30, nested=nested, streaming="watch, follow, --wait and --watch")
+
+    add_jobs(parser, add_common, _add_request)
+
+
+def _usage(parser: argparse.ArgumentParser) -> None:
+    add_usage(parser)
+    _add_sidecar(parser, timeout=30, streaming="--export and --watch")
+
+
+def _limits(parser: argparse.ArgumentParser) -> None:
+    add_limits(parser)
+    _add_sidecar(parser, timeout=5)
+
+
+def _cache(parser: argparse.ArgumentParser) -> None:
+    add_cache(parser)
+    _add_sidecar(parser, timeout=15)
+
+
+def _events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--type",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="only this type, such as request.failed, or those that begin so; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="each event as a line of JSON, as a CloudEvent")
+    _add_sidecar(parser, timeout=_LONGEST_TIME)
+
+
 def _version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
@@ -139,25 +199,44 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_sidecar(parser: argparse.ArgumentParser, timeout: int) -> None:
+def _add_sidecar(
+    parser: argparse.ArgumentParser, timeout: int, streaming: str = "", *, nested: bool = False
+) -> None:
+    """`nested`: a parser around this one has the same options, and their defaults."""
     group = parser.add_argument_group("the sidecar")
+    defaults: dict[str, object] = {
+        "address": os.environ.get("OUTRIDER_ADDRESS") or _ADDRESS,
+        "timeout": None if streaming else timeout,
+    }
+    if nested:
+        defaults = dict.fromkeys(("address", "token", "tls_ca", "timeout"), argparse.SUPPRESS)
     group.add_argument(
         "--address",
         type=_address,
-        default=os.environ.get("OUTRIDER_ADDRESS") or _ADDRESS,
+        default=defaults["address"],
         metavar="ADDRESS",
         help=f"host:port or unix:///path; default: OUTRIDER_ADDRESS, or {_ADDRESS}",
     )
     group.add_argument(
         "--token",
+        default=defaults.get("token"),
         metavar="TOKEN",
         help="who calls; better given as OUTRIDER_TOKEN, which other users cannot see",
     )
     group.add_argument(
-        "--tls-ca", type=Path, metavar="FILE", help="use TLS, and trust the authorities in this PEM file"
+        "--tls-ca",
+        type=Path,
+        default=defaults.get("tls_ca"),
+        metavar="FILE",
+        help="use TLS, and trust the authorities in this PEM file",
     )
+    longer = f"; a day with {streaming}" if streaming else ""
     group.add_argument(
-        "--timeout", type=_seconds, default=timeout, metavar="SECONDS", help=f"default: {timeout}"
+        "--timeout",
+        type=_seconds,
+        default=defaults["timeout"],
+        metavar="SECONDS",
+        help=f"default: {timeout}{longer}",
     )
 
 
@@ -199,5 +278,19 @@ _COMMANDS: dict[str, tuple[str, str | None, Callable[[argparse.ArgumentParser], 
     "health": ("tell whether a sidecar serves: exit code 0 if so, 1 if not", None, _health),
     "models": ("list the models of a running sidecar", None, _models),
     "providers": ("list the providers of a running sidecar and how they fare", None, _providers),
+    "routes": (
+        "tell where names lead and why, or change it",
+        f"{ROUTES_EXAMPLES}\n{_exit_codes()}",
+        _routes,
+    ),
+    "jobs": (
+        "leave requests to be answered later, and follow them",
+        f"{JOBS_EXAMPLES}\n{_exit_codes()}",
+        _jobs,
+    ),
+    "usage": ("tell what was used and what it cost", f"{USAGE_EXAMPLES}\n{_exit_codes()}", _usage),
+    "limits": ("tell what is left of limits and budgets, and when it comes back", None, _limits),
+    "cache": ("tell how the cache of answers does, or make it forget", None, _cache),
+    "events": ("follow what happens in a running sidecar", None, _events),
     "version": ("tell the versions of what runs here", None, _version),
 }

@@ -17,6 +17,8 @@ def ending(attempt: v1.Attempt) -> str:
     if attempt.HasField("duration"):
         text += f" after {units.duration(attempt.duration)}"
     notes = [attempt.reason] if attempt.reason else []
+    if attempt.hedge:
+        notes.append("beside another")
     if attempt.upstream_status and attempt.reason:
         notes.append(f"HTTP {attempt.upstream_status}")
     if units.seconds_of(attempt.waited) >= units.NOTABLE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from outrider import assembly
+from outrider import assembly, assembly_routes
 from outrider.core.catalog import load_catalog
 from outrider.providers.vendors import vendor
 
@@ -116,8 +116,8 @@ def _key(
 
 def _models(config: Config, keys: Mapping[str, Credential]) -> Iterator[Model]:
     """The models that are configured by name; the catalogue's others can be named too."""
-    routes = assembly.route_table(config, keys, load_catalog())
-    named = {alias: routes.resolve(alias) for alias in config.models}
-    named |= {str(target): (target,) for target in assembly.known_targets(config, routes)}
+    routes = assembly_routes.route_table(config, keys, load_catalog())
+    named = {route.name: route.targets for route in routes.routes}
+    named |= {str(target): (target,) for target in assembly_routes.known_targets(config, routes)}
     for name, targets in named.items():
         yield Model(name, tuple(map(str, targets)), targets == routes.default)

@@ -22,14 +22,14 @@ def to_request(arguments: argparse.Namespace) -> v1.GenerateRequest:
     if arguments.system:
         request.messages.add(role=v1.ROLE_SYSTEM, parts=[v1.Part(text=arguments.system)])
     question = request.messages.add(role=v1.ROLE_USER)
-    question.parts.extend(v1.Part(image=_image(path)) for path in arguments.image)
+    question.parts.extend(v1.Part(image=image_of(path)) for path in arguments.image)
     question.parts.add(text=_prompt(arguments.prompt))
     if arguments.max_tokens is not None:
         request.sampling.max_output_tokens = arguments.max_tokens
     if arguments.temperature is not None:
         request.sampling.temperature = arguments.temperature
     if arguments.schema:
-        request.response_format.json_schema.json_schema = _schema(arguments.schema)
+        request.response_format.json_schema.json_schema = schema_of(arguments.schema)
     return request
 
 
@@ -45,14 +45,16 @@ def _prompt(argument: str | None) -> str:
     return prompt
 
 
-def _image(path: Path) -> v1.Media:
+def image_of(path: Path) -> v1.Media:
+    """An image as a request carries it. Raises CommandError."""
     kind = guess_type(path.name)[0] or ""
     if not kind.startswith("image/"):
         raise usage_error(f"{path} does not say what kind of image it is; name it .png, .jpeg, .gif or .webp")
     return v1.Media(data=read(path), mime_type=kind, filename=path.name)
 
 
-def _schema(path: Path) -> str:
+def schema_of(path: Path) -> str:
+    """The text of a JSON Schema. Raises CommandError."""
     text = read_text(path)
     try:
         schema = json.loads(text)

@@ -27,11 +27,15 @@ def run(arguments: argparse.Namespace) -> int:
         return ExitCode.USAGE
     # structlog imports rich where it is installed, for tracebacks that are never drawn here: 4.5 MiB, 40 ms.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    from outrider.assembly_events import MissingPackageError
     from outrider.lifecycle import serve_until_told
     from outrider.server.app import ListenError
 
     try:
         drained = uvloop.run(serve_until_told(config))
+    except MissingPackageError as error:
+        print(f"outrider: {error}", file=sys.stderr)
+        return ExitCode.USAGE
     except ListenError as error:
         print(f"outrider: {error}", file=sys.stderr)
         return ExitCode.FAILED

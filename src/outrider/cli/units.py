@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
+    from google.protobuf.timestamp_pb2 import Timestamp
 
 NOTABLE = 0.001  # seconds; shorter waits are not worth a word
 _NANOS = 1_000_000_000
@@ -37,6 +39,64 @@ def usd(nano: int) -> str:
     dollars, rest = divmod(abs(nano), _NANOS)
     decimals = f"{rest:09d}".rstrip("0").ljust(2, "0")
     return f"{'-' if nano < 0 else ''}${dollars:,}.{decimals}"
+
+
+def dollars(nano: int) -> str:
+    """Nano-USD as a number of dollars, exact, for machines: "1234.5", "0"."""
+    whole, rest = divmod(abs(nano), _NANOS)
+    text = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+    return f"-{text}" if nano < 0 else text
+
+
+def decimals(largest: int) -> int:
+    """How many decimals of dollars are worth showing beside an amount of nano-USD."""
+    if largest >= 100 * _NANOS:
+        return 2
+    return 4 if largest >= _NANOS else 6
+
+
+def rounded_usd(nano: int, decimals: int) -> str:
+    """Nano-USD as dollars with so many decimals: "$12.35"; what would round to nothing: "<$0.01"."""
+    step: int = 10 ** (9 - decimals)
+    shown = (abs(nano) + step // 2) // step * step
+    if nano and not shown:
+        return f"<${step / _NANOS:.{decimals}f}"
+    whole, rest = divmod(shown, _NANOS)
+    return f"{'-' if nano < 0 else ''}${whole:,}.{rest:09d}"[: decimals - 9]
+
+
+def span(seconds: float) -> str:
+    """A time in its two largest units: "18 s", "4 min", "3 h 20 min", "12 d 4 h"."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes = math.ceil(whole / 60)
+    parts = ((minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min"))
+    first = next(place for place, (amount, _) in enumerate(parts) if amount)
+    return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount)
+
+
+def size(octets: int) -> str:
+    """Bytes in the largest unit that fits: "512 B", "12.3 MiB"."""
+    amount, unit = float(octets), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{octets} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def iso(timestamp: Timestamp) -> str:
+    """A time as "2026-11-21T14:30:00.123Z"; empty where a sidecar has sent what is none."""
+    try:
+        return timestamp.ToJsonString()
+    except (ValueError, OverflowError):
+        return ""
+
+
+def moment(timestamp: Timestamp) -> str:
+    """A time in UTC to the second: "2026-11-21 14:30:00"."""
+    return iso(timestamp)[:19].replace("T", " ") or "-"
 
 
 def name_of(enum: _Enum, number: int, prefix: str) -> str:

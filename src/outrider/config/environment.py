@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from outrider.config import yaml_source
+from outrider.config.older_names import OLDER_NAMES
 from outrider.config.schema import Config
 from outrider.config.shape import is_named, is_scalar, is_section, key_paths, kind_below
 from outrider.config.tree import Finding, Origin, Tree
@@ -27,11 +28,15 @@ ALIASES = {
     "LLM_FALLBACK_PROVIDER": ("fallback_provider",),
     "LLM_MAX_TOKENS": ("defaults", "max_output_tokens"),
     "LLM_TEMPERATURE": ("defaults", "temperature"),
+    "LLM_ENABLE_USAGE_TRACKING": ("usage", "enabled"),
+    "REDIS_URL": ("redis", "url"),
 }
 GROQ_ALIASES = {
     "GROQ_MODEL": ("providers", "groq", "default_model"),
     "GROQ_TIMEOUT": ("providers", "groq", "timeouts", "total"),
     "GROQ_MAX_RETRIES": ("providers", "groq", "attempts", "max_attempts"),
+    "GROQ_RATE_LIMIT_RPM": ("providers", "groq", "limits", "requests_per_minute"),
+    "GROQ_RATE_LIMIT_RPD": ("providers", "groq", "limits", "requests_per_day"),
 }
 
 # Kubernetes sets these in every pod beside a Service that is named "outrider" or "outrider-…":
@@ -100,7 +105,8 @@ def _override_structure(tree: Tree, path: tuple[str, ...], text: str, origin: Or
 def _locate(tree: Tree, variable: str) -> _Place | str:
     """Where a variable leads, or what is wrong with its name."""
     place = _Place((), Config)
-    steps = variable.removeprefix(PREFIX).lower().split("__")
+    first, *rest = variable.removeprefix(PREFIX).lower().split("__")
+    steps = [OLDER_NAMES.get(first, first), *rest]
     for depth, step in enumerate(steps):
         key = _key(place.kind, step, tree.keys(*place.path))
         if key is None:

@@ -75,9 +75,12 @@ def _plain(value: Any) -> Any:
 
 
 def _as_written(path: KeyPath, tree: Tree) -> KeyPath:
-    """The path that the user wrote: an alias may be a list, with no `targets` in between."""
+    """The path that the user wrote: a route may be a list of targets alone, and a target a name."""
     if path[-1:] == (_KEY,):
         path = path[:-1]
-    if path[:1] == ("models",) and path[2:3] == ("targets",) and isinstance(tree.get(*path[:2]), list):
-        path = (*path[:2], *path[3:])
+    if path[:1] == ("routes",) and path[2:3] == ("targets",):
+        if path[4:] == ("target",) and isinstance(tree.get(*path[:4]) or tree.get(*path[:2], path[3]), str):
+            path = path[:4]
+        if isinstance(tree.get(*path[:2]), list):
+            path = (*path[:2], *path[3:])
     return path

@@ -17,6 +17,7 @@ from outrider.config.environment import (
 from outrider.config.errors import ConfigError, Problem
 from outrider.config.explain import to_problem
 from outrider.config.interpolate import Interpolation
+from outrider.config.older_names import use_new_names
 from outrider.config.tree import Finding, Origin, Tree
 from outrider.config.validate import validate
 from outrider.config.vendors import add_keys, add_providers
@@ -36,6 +37,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """
     file = _find(path, environ)
     tree, found = _read(file, environ) if file else (Tree(), [])
+    use_new_names(tree, found)
     given = bool(tree.get("providers") or environ.get(f"{PREFIX}PROVIDERS"))
     found += apply_overrides(tree, environ)
     apply_aliases(tree, environ, ALIASES)

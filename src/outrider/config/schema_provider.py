@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from outrider.config.schema_facts import ModelFacts
 from outrider.config.section import Section
 from outrider.config.values import AnyCase, BaseUrl, Duration, FailureKind, HeaderName, HeaderValue, Secret
 
@@ -39,7 +40,10 @@ class Attempts(Section):
         default=60.0, ge=0, le=_DAY, description="Longest wait that a provider's Retry-After may ask for."
     )
     retry_budget: float = Field(
-        default=0.2, ge=0, le=1, description="Retries as a share of requests; beyond it nothing is retried."
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Retries as a share of requests, besides ten a second. 0: nothing is retried.",
     )
 
 
@@ -49,6 +53,12 @@ class ProviderLimits(Section):
     requests_per_minute: float | None = Field(
         default=None, gt=0, le=10_000_000, description="Requests per minute, spread evenly. None: no limit."
     )
+    requests_per_day: int | None = Field(
+        default=None, ge=1, le=10**12, description="Requests in a calendar day, in UTC. None: no limit."
+    )
+    tokens_per_minute: float | None = Field(
+        default=None, gt=0, le=10**12, description="Tokens per minute, of prompt and answer. None: no limit."
+    )
     max_concurrency: int = Field(default=256, ge=1, le=100_000, description="Requests at the same time.")
     max_waiting: int = Field(
         default=1024, ge=0, le=1_000_000, description="Requests that may wait for their turn."
@@ -56,6 +66,12 @@ class ProviderLimits(Section):
     max_wait: Duration = Field(
         default=10.0, ge=0, le=_HOUR, description="Longest wait for a turn; then it is shed."
     )
+
+    @property
+    def limits_rates(self) -> bool:
+        """Whether there is anything that a fleet has to count together."""
+        rates = (self.requests_per_minute, self.requests_per_day, self.tokens_per_minute)
+        return any(rate is not None for rate in rates)
 
 
 class Simulated(Section):
@@ -79,6 +95,10 @@ class Simulated(Section):
     )
     seed: int = Field(
         default=0, ge=0, le=2**63 - 1, description="Chooses which ones; the same seed, the same ones."
+    )
+    replay: Path | None = Field(
+        default=None,
+        description="A folder of the recorder: what was recorded there is answered, and nothing else.",
     )
 
 
@@ -105,6 +125,9 @@ class Provider(Section):
     )
     models: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="Models that callers may name without the provider."
+    )
+    model_facts: Mapping[str, ModelFacts] = Field(
+        default={}, description="What is known of its models, over what the catalogue says, by model."
     )
     headers: Mapping[HeaderName, HeaderValue] = Field(
         default={}, repr=False, description="HTTP headers sent with every request."

@@ -105,5 +105,11 @@ class Caller(Section):
     )
     models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], NotEmpty] = Field(
         default=("*",),
-        description='Models the caller may use: names, aliases, patterns like "openai/*".',
+        description='Models the caller may use: names, routes, patterns like "openai/*".',
     )
+    tenant: str | None = Field(
+        default=None,
+        max_length=256,
+        description="Whose the caller is, whatever its requests say. None: as they say.",
+    )
+    admin: bool = Field(default=False, description="Whether the caller may change how the sidecar works.")

@@ -25,8 +25,10 @@ def kind_at(path: KeyPath) -> Any:
 
 
 def kind_below(kind: Any, step: str | int) -> Any:
-    """What the schema says of a key of a mapping."""
-    return _bare(kind.model_fields[step].annotation if is_section(kind) else get_args(kind)[1])
+    """What the schema says of a key of a mapping, or of a position in a list."""
+    if is_section(kind):
+        return _bare(kind.model_fields[step].annotation)
+    return _bare(get_args(kind)[0 if get_origin(kind) is tuple else 1])
 
 
 def is_section(kind: Any) -> bool:

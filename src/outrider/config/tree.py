@@ -66,6 +66,19 @@ class Tree:
         parent[path[-1]] = value
         self.origins[path] = origin
 
+    def move(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+        """Put what stands at a path at another one, below a mapping that is there."""
+        *above, last = new
+        parent = self.get(*above)
+        if isinstance(parent, dict):
+            parent[last] = self.get(*old)
+            self.drop(old)
+            length = len(old)
+            self.origins = {
+                (*new, *path[length:]) if path[:length] == old else path: origin
+                for path, origin in self.origins.items()
+            }
+
     def drop(self, path: KeyPath) -> KeyPath:
         """Remove what stands at a path, or the nearest setting around it that has a key; gives its path."""
         while path:
@@ -85,5 +98,5 @@ class Tree:
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as people write it: `models.fast[0]`."""
+    """A path as people write it: `routes.fast[0]`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")

@@ -48,5 +48,5 @@ def _independent(fresh: list[Finding], broken: set[KeyPath]) -> Iterator[Finding
 
 def _is_broken_name(name: str, broken: set[KeyPath]) -> bool:
     provider = name.partition("/")[0]
-    possible = {("providers",), ("models",), ("providers", provider), ("models", name)}
+    possible = {("providers",), ("routes",), ("providers", provider), ("routes", name)}
     return bool(name) and not broken.isdisjoint(possible)

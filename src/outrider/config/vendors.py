@@ -46,8 +46,12 @@ def _mentioned(tree: Tree) -> Iterator[str]:
     targets: list[Value] = [
         tree.get(key) for key in ("primary_provider", "fallback_provider", "default_model")
     ]
-    for alias in tree.keys("models"):
-        model = tree.get("models", alias)
-        listed = model.get("targets") if isinstance(model, dict) else model
-        targets += listed if isinstance(listed, list) else ()
+    for name in tree.keys("routes"):
+        route = tree.get("routes", name)
+        listed = route.get("targets") if isinstance(route, dict) else route
+        targets += map(_name_of, listed) if isinstance(listed, list) else ()
     return (target.partition("/")[0].lower() for target in targets if isinstance(target, str))
+
+
+def _name_of(target: Value) -> Value:
+    return target.get("target") if isinstance(target, dict) else target

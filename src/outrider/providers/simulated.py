@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from outrider import v1
     from outrider.core.ports import Batch, Call
+    from outrider.providers.recordings import Recordings
 
 _OK: Final = 200
 
@@ -48,20 +50,29 @@ class Simulation:
 
 
 class SimulatedProvider:
-    """Answers by the model's script. Raises ValueError where the simulation's own settings are wrong."""
+    """Answers by the model's script, or by `recordings`, whatever the model.
 
-    def __init__(self, name: str, simulation: Simulation) -> None:
+    Raises ValueError where the simulation's own settings are wrong.
+    """
+
+    def __init__(self, name: str, simulation: Simulation, recordings: Recordings | None = None) -> None:
         kind = simulation.failure
         if kind is not None and kind.removesuffix(MIDWAY) not in FAILURE_KINDS:
             raise ValueError(f"{kind!r} is not a failure; there are: {', '.join(FAILURE_KINDS)}")
         self.name = name
         self._simulation = simulation
+        self._recordings = recordings
         self._script = None if simulation.script is None else parse_script(simulation.script)
         self._random = Random(simulation.seed)  # noqa: S311 - it is to repeat itself
         self._numbers = count(1)
 
     async def generate(self, call: Call) -> AsyncGenerator[Batch, None]:
         """Play the script. Raises GenerationError where the script says so."""
+        if self._recordings is not None:
+            async with aclosing(self._replay(call, self._recordings)) as batches:
+                async for batch in batches:
+                    yield batch
+            return
         number = next(self._numbers)
         steps = self._steps(number, call)
         simulation, progress = self._simulation, call.progress
@@ -101,6 +112,10 @@ class SimulatedProvider:
 
     async def aclose(self) -> None:
         """There is nothing to close."""
+
+    def _replay(self, call: Call, recordings: Recordings) -> AsyncGenerator[Batch, None]:
+        simulation = self._simulation
+        return recordings.play(call, first_delay=simulation.first_token_delay, pace=simulation.pace)
 
     def _steps(self, number: int, call: Call) -> Sequence[Step]:
         simulation, name = self._simulation, call.model

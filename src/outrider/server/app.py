@@ -8,7 +8,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -16,19 +16,14 @@ from grpc_reflection.v1alpha import reflection
 
 from outrider.server.guard import ErrorGuard
 from outrider.server.in_flight import InFlight
-from outrider.v1 import generation_service_pb2, provider_service_pb2
-from outrider.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
-from outrider.v1.provider_service_pb2_grpc import add_ProviderServiceServicer_to_server
 
 if TYPE_CHECKING:
-    from outrider.server.generation import GenerationServicer
-    from outrider.server.health import Health
-    from outrider.server.provider_service import ProviderServicer
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-SERVICES: tuple[str, ...] = (
-    generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
-    provider_service_pb2.DESCRIPTOR.services_by_name["ProviderService"].full_name,
-)
+    from outrider.server.health import Health
+
+Service: TypeAlias = "tuple[object, Callable[[Any, Any], None]]"
+"""A servicer, and the generated `add_…Servicer_to_server` of its service."""
 
 # Health checks have room beyond the limit of requests: a busy sidecar is not a dead one.
 _ROOM_FOR_OTHERS = 1024
@@ -62,16 +57,31 @@ class ServerSettings:
     reflection: bool | None
 
 
-class GrpcServer:
-    """Serves the three services until stopped."""
+class _Register:
+    """Stands in a server's place, and learns what would be served."""
 
-    def __init__(
-        self,
-        settings: ServerSettings,
-        generation: GenerationServicer,
-        providers: ProviderServicer,
-        health: Health,
-    ) -> None:
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Nothing that a name is needed of."""
+
+    def add_registered_method_handlers(self, name: str, handlers: Mapping[str, object]) -> None:
+        self.names.append(name)
+
+
+def service_names(services: Iterable[Service]) -> tuple[str, ...]:
+    """The full names of services, such as "outrider.v1.GenerationService", in their order."""
+    register = _Register()
+    for servicer, add_to_server in services:
+        add_to_server(servicer, register)
+    return tuple(register.names)
+
+
+class GrpcServer:
+    """Serves services, health and, where it is wanted, reflection until stopped."""
+
+    def __init__(self, settings: ServerSettings, services: Sequence[Service], health: Health) -> None:
         self._settings = settings
         self._in_flight = InFlight(settings.max_concurrent_requests)
         self._server = grpc.aio.server(
@@ -79,13 +89,13 @@ class GrpcServer:
             options=_options(settings),
             maximum_concurrent_rpcs=settings.max_concurrent_requests + _ROOM_FOR_OTHERS,
         )
-        add_GenerationServiceServicer_to_server(generation, self._server)
-        add_ProviderServiceServicer_to_server(providers, self._server)
+        for servicer, add_to_server in services:
+            add_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         local = not settings.listen or is_loopback(settings.listen)
         if local if settings.reflection is None else settings.reflection:
             reflection.enable_server_reflection(
-                (*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server
+                (*service_names(services), "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server
             )
         self.port = 0  # of the TCP listener, once started
 

@@ -34,6 +34,13 @@ class Callers:
                     return principal
         return NOBODY
 
+    def named(self, name: str) -> Principal | None:
+        """A caller by its name in the configuration; None where there is none of that name."""
+        if not self._callers:
+            return ANYONE if name == ANYONE.name else None
+        known = self._callers.get(name)
+        return known[0] if known else None
+
     def _principals(self) -> Mapping[bytes, Principal]:
         tokens = tuple(token() for _, token in self._callers.values())
         if tokens != self._tokens:

@@ -10,25 +10,32 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from outrider import v1
+from outrider.core.collect import Collector
 from outrider.core.context import Record, RequestContext
 from outrider.core.errors import GenerationError, Reason
 from outrider.policy.admit import check_caller, check_models
+from outrider.policy.resume import not_resumable
 from outrider.policy.validate import check_request
-from outrider.server.collect import Collector
+from outrider.server.traceparent import traceparent_in
 from outrider.v1.generation_service_pb2_grpc import GenerationServiceServicer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from grpc.aio import ServicerContext
 
-    from outrider.core.ports import Clock, Handler, Provider, TokenCounter
-    from outrider.policy.route import RouteTable
+    from outrider.core.ports import Batch, Clock, Handler, Provider, TokenCounter
+    from outrider.policy.resume import ResumableStreams
+    from outrider.policy.route_table import RouteTable
     from outrider.server.callers import Callers
 
 
+CACHE_KEY = "x-outrider-cache-key"
+"""Trailing metadata: the name of the answer, where the cache was asked for one."""
+
+
 class GenerationServicer(GenerationServiceServicer):
-    """Generate, Complete and CountTokens."""
+    """Generate, ResumeGenerate, Complete and CountTokens."""
 
     def __init__(
         self,
@@ -39,6 +46,7 @@ class GenerationServicer(GenerationServiceServicer):
         providers: Mapping[str, Provider],
         counter: TokenCounter,
         clock: Clock,
+        streams: ResumableStreams | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._callers = callers
@@ -46,6 +54,7 @@ class GenerationServicer(GenerationServiceServicer):
         self._providers = providers
         self._counter = counter
         self._clock = clock
+        self._streams = streams
 
     async def Generate(  # type: ignore[override]  # a coroutine that writes, not a generator: see docs
         self,
@@ -54,14 +63,34 @@ class GenerationServicer(GenerationServiceServicer):
     ) -> None:
         """Stream an answer."""
         call = self._open(request, context, "Generate", streaming=True)
+        if request.resumable and self._streams is not None:
+            await self._generate_resumable(call, context, self._streams)
+            return
         record, sequence = call.record, 0
-        async with aclosing(self._pipeline(call)) as batches:
+        async with aclosing(self._begin(call)) as batches:
             async for batch in batches:
                 for event in batch:
                     sequence += 1
                     event.sequence = sequence
                     await context.write(event)
                     record.last_sequence = sequence
+        _tell_key(record, context)
+
+    async def ResumeGenerate(  # type: ignore[override]
+        self,
+        request: v1.ResumeGenerateRequest,
+        context: ServicerContext[v1.ResumeGenerateRequest, v1.ResumeGenerateResponse],
+    ) -> None:
+        """Continue a stream."""
+        caller = self._callers.identify(context.invocation_metadata())  # type: ignore[arg-type]
+        check_caller(caller)
+        if self._streams is None:
+            raise GenerationError(Reason.REQUEST_UNKNOWN, "this sidecar keeps no streams: see resume.enabled")
+        rest = self._streams.resume(request.request_id, caller, request.after_sequence)
+        async with aclosing(rest) as batches:
+            async for batch in batches:
+                for event in batch:
+                    await context.write(v1.ResumeGenerateResponse(event=event))
 
     async def Complete(
         self,
@@ -71,10 +100,11 @@ class GenerationServicer(GenerationServiceServicer):
         """Give an answer in one piece."""
         call = self._open(request.request, context, "Complete", streaming=False)
         collector = Collector()
-        async with aclosing(self._pipeline(call)) as batches:
+        async with aclosing(self._begin(call)) as batches:
             async for batch in batches:
                 for event in batch:
                     collector.add(event)
+        _tell_key(call.record, context)
         return collector.response
 
     async def CountTokens(
@@ -101,6 +131,22 @@ class GenerationServicer(GenerationServiceServicer):
         response.source = v1.USAGE_SOURCE_VOCABULARY if exact else v1.USAGE_SOURCE_ESTIMATED
         return response
 
+    def _begin(self, call: RequestContext) -> AsyncGenerator[Batch, None]:
+        answer = self._pipeline(call)
+        return not_resumable(answer) if call.request.resumable else answer
+
+    async def _generate_resumable(
+        self,
+        call: RequestContext,
+        context: ServicerContext[v1.GenerateRequest, v1.GenerateResponse],
+        streams: ResumableStreams,
+    ) -> None:
+        async with aclosing(streams.begin(call)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    await context.write(event)
+        _tell_key(call.record, context)
+
     async def _ask_provider(self, call: RequestContext, provider: str, model: str) -> int | None:
         patience = min(call.deadline - self._clock(), _COUNT_TIMEOUT)
         try:
@@ -120,7 +166,8 @@ class GenerationServicer(GenerationServiceServicer):
         streaming: bool,
     ) -> RequestContext:
         """Begin the record and the context of a request."""
-        principal = self._callers.identify(context.invocation_metadata())  # type: ignore[arg-type]
+        metadata = context.invocation_metadata()
+        principal = self._callers.identify(metadata)  # type: ignore[arg-type]
         now = self._clock()
         remaining = context.time_remaining()
         request_id = new_id()
@@ -131,6 +178,7 @@ class GenerationServicer(GenerationServiceServicer):
             requested_model=request.model[:_LONGEST],
             started_at=now,
             attribution=_copy(request.attribution) if request.HasField("attribution") else None,
+            traceparent=traceparent_in(metadata),  # type: ignore[arg-type]
         )
         deadline = math.inf if remaining is None else now + remaining
         return RequestContext(request_id, request, principal, record, streaming, deadline)
@@ -148,6 +196,11 @@ def _copy(attribution: v1.Attribution) -> v1.Attribution | None:
     copy = v1.Attribution()
     copy.CopyFrom(attribution)
     return copy
+
+
+def _tell_key(record: Record, context: ServicerContext[Any, Any]) -> None:
+    if record.cache_key:
+        context.set_trailing_metadata(((CACHE_KEY, record.cache_key),))
 
 
 # A count is worth waiting for, but not for long: the estimate is there at once.

@@ -10,17 +10,21 @@ from outrider import v1
 from outrider.core.durations import to_duration
 from outrider.core.errors import GenerationError, Reason
 from outrider.policy.admit import check_caller
+from outrider.policy.breaker import State
+from outrider.policy.breakers import OTHERS
 from outrider.v1.provider_service_pb2_grpc import ProviderServiceServicer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from grpc.aio import ServicerContext
 
     from outrider.core.context import Principal, Target
     from outrider.core.ports import Provider
+    from outrider.policy.breaker import Breaker
+    from outrider.policy.breakers import Breakers
     from outrider.policy.health_monitor import Health
-    from outrider.policy.route import RouteTable
+    from outrider.policy.route_table import RouteTable
     from outrider.server.callers import Callers
 
 _CHECK_TIMEOUT = 10.0
@@ -37,6 +41,7 @@ class ProviderServicer(ProviderServiceServicer):
         providers: Mapping[str, Provider],
         descriptions: Iterable[v1.Provider],
         health: Mapping[str, Health],
+        breakers: Mapping[str, Breakers],
         missing_keys: Callable[[], Mapping[str, str]],
         describe_model: Callable[[Target], v1.Model],
     ) -> None:
@@ -45,6 +50,7 @@ class ProviderServicer(ProviderServiceServicer):
         self._providers = providers
         self._descriptions = {description.name: description for description in descriptions}
         self._health = health
+        self._breakers = breakers
         self._missing_keys = missing_keys
         self._describe_model = describe_model
 
@@ -119,6 +125,7 @@ class ProviderServicer(ProviderServiceServicer):
             provider.status = v1.PROVIDER_STATUS_SERVING
         else:
             provider.status = v1.PROVIDER_STATUS_NOT_SERVING
+        provider.targets.extend(_targets(self._breakers[name]))
         return provider
 
     async def _check(self, name: str) -> tuple[str, str] | None:
@@ -131,3 +138,34 @@ class ProviderServicer(ProviderServiceServicer):
         except TimeoutError:
             return Reason.TOTAL_TIMEOUT, f"no answer within {_CHECK_TIMEOUT:g} s"
         return None
+
+
+_STATES = {
+    State.CLOSED: v1.TARGET_STATE_CLOSED,
+    State.HALF_OPEN: v1.TARGET_STATE_HALF_OPEN,
+    State.OPEN: v1.TARGET_STATE_OPEN,
+}
+
+
+def _targets(breakers: Breakers) -> Iterator[v1.ProviderTarget]:
+    """How each target fares; models that only callers name, once there is something to tell."""
+    for target, breaker in breakers:
+        if target.model != OTHERS:
+            yield _describe_target(target.model, breaker)
+        elif breaker.was_asked:
+            yield _describe_target("", breaker)
+
+
+def _describe_target(model: str, breaker: Breaker) -> v1.ProviderTarget:
+    described = v1.ProviderTarget(model=model, state=_STATES[breaker.state])
+    rate = breaker.success_rate()
+    if rate is not None:
+        described.success_rate = rate
+    pause = breaker.paused_for()
+    if breaker.state is State.CLOSED and pause:
+        described.state = v1.TARGET_STATE_PAUSED
+    elif breaker.state is State.OPEN:
+        pause = max(pause, breaker.retry_after() or 0.0)
+    if pause:
+        described.until.FromNanoseconds(int((time.time() + pause) * 1e9))
+    return described

@@ -15,6 +15,7 @@ from grpc import StatusCode
 
 from outrider.core.durations import to_duration
 from outrider.core.errors import GenerationError, Reason
+from outrider.v1 import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,12 @@ _CODES: dict[Reason, StatusCode] = {
     Reason.CONTENT_FILTERED: StatusCode.INVALID_ARGUMENT,
     Reason.MODEL_UNKNOWN: StatusCode.NOT_FOUND,
     Reason.CACHE_MISS: StatusCode.NOT_FOUND,
+    Reason.REQUEST_UNKNOWN: StatusCode.NOT_FOUND,
+    Reason.NOT_RECORDED: StatusCode.NOT_FOUND,
+    Reason.JOB_UNKNOWN: StatusCode.NOT_FOUND,
+    Reason.JOB_NOT_ENDED: StatusCode.FAILED_PRECONDITION,
+    Reason.JOB_EXPIRED: StatusCode.DEADLINE_EXCEEDED,
+    Reason.KEY_REUSED: StatusCode.ALREADY_EXISTS,
     Reason.MODEL_NOT_ALLOWED: StatusCode.PERMISSION_DENIED,
     Reason.CALLER_UNKNOWN: StatusCode.UNAUTHENTICATED,
     Reason.PROVIDER_NOT_CONFIGURED: StatusCode.FAILED_PRECONDITION,
@@ -44,6 +51,7 @@ _CODES: dict[Reason, StatusCode] = {
     Reason.PROVIDER_RATE_LIMITED: StatusCode.RESOURCE_EXHAUSTED,
     Reason.PROVIDER_QUOTA_SPENT: StatusCode.RESOURCE_EXHAUSTED,
     Reason.CANCELLED: StatusCode.CANCELLED,
+    Reason.REQUEST_LOST: StatusCode.INTERNAL,
     Reason.INTERNAL: StatusCode.INTERNAL,
 }
 _TIMEOUTS = frozenset(
@@ -98,6 +106,7 @@ def _details(error: GenerationError, code: StatusCode) -> Iterator[Message]:
         "upstream_status": str(fact.upstream_status or ""),
         "attempts": str(len(error.failure.attempts)) if error.failure else "",
         "request_id": error.failure.request_id if error.failure else "",
+        "job_id": fact.job_id,
     }
     info.metadata.update({key: value for key, value in facts.items() if value})
     yield info
@@ -114,7 +123,8 @@ def _details(error: GenerationError, code: StatusCode) -> Iterator[Message]:
         to_duration(delay, retry.retry_delay)
         yield retry
     if fact.reason in _LIMITS:
-        subject = f"provider:{fact.provider}" if fact.provider else "caller"
+        subject = _truncate(fact.quota_subject, 256)
+        subject = subject or (f"provider:{fact.provider}" if fact.provider else "caller")
         violation = QuotaFailure.Violation(subject=subject, description=_truncate(fact.message, 256))
         yield QuotaFailure(violations=[violation])
     if error.failure is not None:
@@ -123,7 +133,7 @@ def _details(error: GenerationError, code: StatusCode) -> Iterator[Message]:
 
 def _retry_delay(error: GenerationError, code: StatusCode) -> float | None:
     """Seconds after which another call may do better; None where it will not."""
-    if error.reason in _SPENT:
+    if error.reason in _SPENT or error.fact.retry_after == math.inf:
         return None
     if code is StatusCode.UNAVAILABLE or code is StatusCode.RESOURCE_EXHAUSTED:
         return error.fact.retry_after if error.fact.retry_after is not None else 1.0
@@ -132,13 +142,20 @@ def _retry_delay(error: GenerationError, code: StatusCode) -> float | None:
 
 def _pushback(error: GenerationError, code: StatusCode) -> int | None:
     """Milliseconds for the caller's own retry policy; -1 forbids it where the sidecar has spent its tries."""
-    if error.failure is not None and any(attempt.upstream_status or attempt.reason not in _UNTRIED
-                                         for attempt in error.failure.attempts):  # fmt: skip
+    if error.reason is Reason.QUEUED:
+        return -1  # it would be left with the sidecar once more
+    if error.failure is not None and any(map(_was_tried, error.failure.attempts)):
         return -1
     delay = _retry_delay(error, code)
     if delay is None:
         return -1 if code is StatusCode.RESOURCE_EXHAUSTED else None
     return math.ceil(delay * 1000)
+
+
+def _was_tried(attempt: Attempt) -> bool:
+    if attempt.reason == Reason.PROVIDER_RATE_LIMITED:
+        return attempt.outcome != Attempt.OUTCOME_SKIPPED  # it may have been told so at an earlier request
+    return attempt.upstream_status > 0 or attempt.reason not in _UNTRIED
 
 
 _UNTRIED = frozenset(

@@ -87,6 +87,13 @@ class Instruments:
             registry=registry,
         )
 
+        self.budget_crossed = Counter(
+            "outrider_budget_crossed_total",
+            "Soft thresholds of budgets that were crossed, each counted once per period in the fleet.",
+            ("scope_kind", "unit", "period", "share"),
+            registry=registry,
+        )
+
     def _register_providers(self, registry: CollectorRegistry) -> None:
         self.attempts = Counter(
             "outrider_attempts_total",
@@ -102,7 +109,19 @@ class Instruments:
             registry=registry,
         )
         self.breaker_state = Gauge(
-            "outrider_breaker_state", "0 closed, 1 half-open, 2 open.", ("provider",), registry=registry
+            "outrider_breaker_state", "0 closed, 1 half-open, 2 open.", _TARGET, registry=registry
+        )
+        self.hedges = Counter(
+            "outrider_hedges_total",
+            "Tries that were started beside another one that was slow to begin.",
+            (*_TARGET, "outcome"),
+            registry=registry,
+        )
+        self.outrun_cost = Counter(
+            "outrider_outrun_cost_usd_total",
+            "What the prompts of tries that were outrun may have cost; in no other sum.",
+            _TARGET,
+            registry=registry,
         )
         self.provider_up = Gauge(
             "outrider_provider_up",

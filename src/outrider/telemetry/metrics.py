@@ -52,8 +52,8 @@ class Metrics:
         self._providers = {provider for provider, _ in self._targets}
         self._requests: dict[tuple[str, Target, str, str | None], _RequestSeries] = {}
         self._attempts: dict[tuple[Target, int, str], _AttemptSeries] = {}
-        for provider in self._providers:
-            self.set_breaker_state(provider, 0)
+        for target in self._targets.values():
+            self.set_breaker_state(target, 0)
 
     def request_started(self, record: Record) -> None:
         """One more in flight."""
@@ -67,6 +67,9 @@ class Metrics:
         series.ended.inc()
         if series.duration is not None:
             series.duration.observe(seconds)
+        if attempt.hedge:
+            outcome = ATTEMPT_OUTCOMES.get(attempt.outcome, _OTHER)
+            self._instruments.hedges.labels(*key[0], outcome).inc()
 
     def request_finished(self, record: Record) -> None:
         """Count a request."""
@@ -77,16 +80,29 @@ class Metrics:
         seconds = record.finished_at - record.started_at
         self._instruments.wait.observe(record.waited)
         self._instruments.overhead.observe(max(0.0, seconds - record.waited - _in_attempts(record)))
-        if series.operation is not None:
+        if series.operation is not None and record.attempts:  # a stored answer tells nothing of its provider
             series.operation.observe(record, seconds)
+        if len(record.attempts) > 1:
+            self._count_outrun(record)
 
-    def set_breaker_state(self, provider: str, state: int) -> None:
+    def set_breaker_state(self, target: Target, state: int) -> None:
         """0 closed, 1 half-open, 2 open."""
-        self._instruments.breaker_state.labels(provider).set(state)
+        self._instruments.breaker_state.labels(*self._target(*target)).set(state)
 
     def set_provider_up(self, provider: str, *, up: bool) -> None:
         """Whether the provider's calls succeed."""
         self._instruments.provider_up.labels(provider).set(up)
+
+    def budget_crossed(self, scope_kind: str, unit: str, period: str, share: float) -> None:
+        """A share of a budget was crossed. `scope_kind` names dimensions, such as "tenant", never values."""
+        self._instruments.budget_crossed.labels(scope_kind, unit, period, f"{share:g}").inc()
+
+    def _count_outrun(self, record: Record) -> None:
+        for attempt in record.attempts:
+            if attempt.HasField("cost"):
+                target = self._target(attempt.provider, attempt.model)
+                cost = max(0, attempt.cost.total_nano_usd) * _USD_PER_NANO
+                self._instruments.outrun_cost.labels(*target).inc(cost)
 
     def _target(self, provider: str, model: str) -> Target:
         known = self._targets.get((provider, model))

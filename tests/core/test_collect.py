@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider import v1
-from outrider.server.collect import Collector
+from outrider.core.collect import Collector
 
 
 def test_events_become_the_message_that_they_describe() -> None:

@@ -1,0 +1,135 @@
+"""From the configuration of events to the bus and the channels that they leave by."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from outrider.events.bus import EventBus
+from outrider.events.delivery import Delivery
+from outrider.events.outlets import Outlets
+from outrider.providers.credentials import KeyFile, LiteralKey
+from outrider.server.event_feed import EventFeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AsyncExitStack
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+    from outrider.config import Config, KafkaEvents
+    from outrider.events.kafka_channel import KafkaChannel
+    from outrider.providers.credentials import Credential
+    from outrider.stores.redis_link import RedisLink
+
+
+class MissingPackageError(Exception):
+    """What is configured needs a Python package that is not installed; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Where events are emitted, who watches them, and where else they go."""
+
+    bus: EventBus
+    feed: EventFeed
+    outlets: Outlets
+
+
+def open_events(config: Config, link: RedisLink | None, closing: AsyncExitStack) -> Events:
+    """All of it, delivering until `closing` closes. Raises MissingPackageError."""
+    bus = event_bus(config)
+    channels = outlets(config, bus, link)
+    closing.push_async_callback(channels.aclose)
+    channels.start()
+    return Events(bus, EventFeed(bus), channels)
+
+
+def event_bus(config: Config) -> EventBus:
+    """Where events are emitted."""
+    return EventBus(config.events.source or f"/outrider/{socket.gethostname()}", time.time)
+
+
+def outlets(config: Config, bus: EventBus, link: RedisLink | None) -> Outlets:
+    """The configured channels, which gather from now on. Raises MissingPackageError."""
+    return Outlets([*_redis(config, bus, link), *_kafka(config, bus), *_webhooks(config, bus)])
+
+
+def event_secrets(config: Config) -> Callable[[], Iterator[str]]:
+    """What must never be logged, as it is at the moment of asking. URLs are not: no line has one."""
+    events = config.events
+    kept = [_credential(hook.secret, hook.secret_file) for hook in events.webhooks]
+    if events.kafka:
+        kept.append(_credential(events.kafka.password, events.kafka.password_file))
+    return lambda: filter(None, (each.read() for each in kept))
+
+
+def _redis(config: Config, bus: EventBus, link: RedisLink | None) -> Iterator[Delivery]:
+    settings = config.events.redis
+    if settings is None or link is None:
+        return
+    from outrider.events.redis_channel import RedisChannel
+
+    channel = RedisChannel(link, settings.stream or f"{link.prefix}:events", settings.max_length)
+    delivery = Delivery(bus, channel, SystemRandom(), capacity=config.events.buffer)
+    link.on_change(lambda available: delivery.hurry() if available else None)
+    yield delivery
+
+
+def _kafka(config: Config, bus: EventBus) -> Iterator[Delivery]:
+    settings = config.events.kafka
+    if settings is not None:
+        yield Delivery(bus, _kafka_channel(settings), SystemRandom(), capacity=config.events.buffer)
+
+
+def _kafka_channel(settings: KafkaEvents) -> KafkaChannel:
+    try:
+        from outrider.events.kafka_channel import KafkaChannel
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"events.kafka needs the Python package {error.name}: pip install 'outrider[kafka]'"
+        ) from None
+    return KafkaChannel(settings.topic, _kafka_options(settings))
+
+
+def _kafka_options(settings: KafkaEvents) -> Callable[[], dict[str, Any]]:
+    """What AIOKafkaProducer is given, with password and authorities as they are at the moment of asking."""
+    password = _credential(settings.password, settings.password_file)
+    wire = "SSL" if settings.tls else "PLAINTEXT"
+
+    def options() -> dict[str, Any]:
+        made: dict[str, Any] = {"bootstrap_servers": list(settings.brokers), "security_protocol": wire}
+        if settings.tls:
+            made["ssl_context"] = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.username:
+            made |= {
+                "security_protocol": f"SASL_{wire}",
+                "sasl_mechanism": settings.mechanism.upper(),
+                "sasl_plain_username": settings.username,
+                "sasl_plain_password": password.read(),
+            }
+        return made
+
+    return options
+
+
+def _webhooks(config: Config, bus: EventBus) -> Iterator[Delivery]:
+    if not config.events.webhooks:
+        return
+    from outrider.events.webhook_channel import WebhookChannel
+
+    for settings in config.events.webhooks:
+        url = settings.url.get_secret_value()
+        secret = _credential(settings.secret, settings.secret_file)
+        channel = WebhookChannel(f"webhook {urlsplit(url).hostname}", url, secret.read, settings.timeout)
+        yield Delivery(bus, channel, SystemRandom(), capacity=config.events.buffer, types=settings.types)
+
+
+def _credential(key: SecretStr | None, file: Path | None) -> Credential:
+    return KeyFile(file) if file else LiteralKey(key.get_secret_value() if key else "")

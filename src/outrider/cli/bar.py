@@ -1,0 +1,25 @@
+"""Shares as bars."""
+
+from __future__ import annotations
+
+import sys
+
+_WIDTH = 10
+
+
+def bar(share: float) -> str:
+    """A share from 0 to 1 as a bar of ten characters that standard output can show."""
+    full, rest = _characters(sys.stdout.encoding or "ascii")
+    # What is not nothing is seen, and what is not everything too.
+    filled = round(min(max(share, 0.0), 1.0) * _WIDTH)
+    if 0 < share < 1:
+        filled = min(max(filled, 1), _WIDTH - 1)
+    return full * filled + rest * (_WIDTH - filled)
+
+
+def _characters(encoding: str) -> tuple[str, str]:
+    try:
+        "█░".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return "#", "."
+    return "█", "░"
