@@ -3,6 +3,10 @@
 import os
 from typing import Any
 
+# Tests start processes beside running gRPC channels. Its fork handlers may crash then, and nothing here forks
+# to go on with gRPC in the child.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 import hypothesis
 import pytest
 import uvloop

@@ -24,7 +24,7 @@ providers:
   groq: {{api_key_file: /nowhere/key}}
   local: {{base_url: "http://127.0.0.1:8000/v1", transport: sdk}}
   simulated: {{}}
-models:
+routes:
   fast: [openai/gpt-mini, local/llama]
 default_model: fast
 """

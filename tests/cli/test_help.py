@@ -13,7 +13,21 @@ from outrider.cli.exit_codes import MEANINGS, ExitCode
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
-COMMANDS = ["serve", "generate", "check", "health", "models", "providers", "version"]
+COMMANDS = [
+    "serve",
+    "generate",
+    "check",
+    "health",
+    "models",
+    "providers",
+    "routes",
+    "jobs",
+    "usage",
+    "limits",
+    "cache",
+    "events",
+    "version",
+]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
 
 

@@ -10,6 +10,7 @@ import google.protobuf
 import grpc
 import pytest
 from google.protobuf.json_format import Parse
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from outrider import __version__, v1
 from tests.cli.stand_in import Status
@@ -72,6 +73,24 @@ def test_providers_are_shown_with_their_health(run: Run, stand_in: StandIn) -> N
     assert rows == [
         ["openai", "disabled", *why, "openai", "direct", "https://api.openai.com/v1", "gpt"],
         ["sim", "serving", "simulated"],
+    ]
+
+
+def test_targets_are_shown_with_how_they_fare(run: Run, stand_in: StandIn) -> None:
+    """Below the providers: what each target lets through, its share of successes, and when it is called."""
+    until = Timestamp(seconds=1_700_000_000)
+    targets = [
+        v1.ProviderTarget(model="gpt", state=v1.TARGET_STATE_CLOSED, success_rate=0.984),
+        v1.ProviderTarget(model="gpt-mini", state=v1.TARGET_STATE_OPEN, success_rate=0, until=until),
+        v1.ProviderTarget(state=v1.TARGET_STATE_PAUSED, until=until),
+    ]
+    stand_in.providers = [v1.Provider(name="openai", targets=targets)]
+    below = run("providers").out.partition("\n\n")[2].splitlines()
+    assert below == [
+        "TARGET                 CALLS   SUCCESS  NEXT CALL (UTC)",
+        "openai/gpt             closed      98%  now",
+        "openai/gpt-mini        open         0%  2023-11-14 22:13:20",
+        "openai/(other models)  paused        -  2023-11-14 22:13:20",
     ]
 
 

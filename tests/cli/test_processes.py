@@ -131,7 +131,7 @@ def test_health_imports_little(stand_in: StandIn) -> None:
     stand_in.statuses = {"": 1}
     script = (
         "import sys; from outrider.cli import main; code = main(['health']);"
-        "heavy = {'pydantic', 'rich', 'aiohttp', 'structlog', 'yaml', 'uvloop', 'outrider.v1'};"
+        "heavy = {'pydantic', 'rich', 'httptools', 'structlog', 'yaml', 'uvloop', 'outrider.v1'};"
         "sys.exit(code or ' '.join(heavy & set(sys.modules)) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

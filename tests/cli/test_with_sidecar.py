@@ -34,7 +34,7 @@ providers:
   slow: {{format: simulated, simulated: {{first_token_delay: 0s, pace: 1h}}}}
   away: {{base_url: "http://127.0.0.1:1/v1", default_model: m}}
   openai: {{}}
-models:
+routes:
   echo: [simulated/echo]
   broken: [broken/echo]
 default_model: echo
@@ -146,8 +146,10 @@ def test_models_are_those_of_the_caller(run: Run) -> None:
 
 def test_providers_and_their_health(run: Run) -> None:
     """Each is listed in the configuration's order, and one without a key says so."""
-    heading, *lines = run("providers").out.splitlines()
+    providers, _, targets = run("providers").out.partition("\n\n")
+    heading, *lines = providers.splitlines()
     assert [line.split()[0] for line in lines] == ["simulated", "broken", "slow", "away", "openai"]
+    assert "simulated/echo" in targets
     assert " ".join(lines[0].split()) == "simulated serving simulated direct echo"
     assert "no key" in lines[-1][heading.index("WHY") :]
 

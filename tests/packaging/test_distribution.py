@@ -89,8 +89,17 @@ def test_heavy_clients_are_extras(metadata: Message) -> None:
     """A plain install brings neither the vendors' clients nor anything of development."""
     requirements = metadata.get_all("Requires-Dist", [])
     plain = {requirement.split("<")[0] for requirement in requirements if "extra ==" not in requirement}
-    assert set(metadata.get_all("Provides-Extra", [])) == {"sdk", "tokens"}
-    assert not plain & {"anthropic", "groq", "hatchling", "openai", "pytest", "tiktoken"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"kafka", "sdk", "tokens"}
+    assert not plain & {
+        "aiohttp",
+        "aiokafka",
+        "anthropic",
+        "groq",
+        "hatchling",
+        "openai",
+        "pytest",
+        "tiktoken",
+    }
 
 
 def test_sdist_can_make_everything(dist: Path, tree: Path) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from outrider import v1
+from outrider.core.collect import Collector
 from outrider.core.context import Progress
 from outrider.core.ports import Call
 from outrider.providers.openai_format import OpenAIFormat
 from outrider.providers.profiles import COMPATIBLE
-from outrider.server.collect import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

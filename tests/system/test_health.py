@@ -5,10 +5,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from redis.asyncio import Redis
 
 from outrider import v1
 from tests.support.answers import json_body, openai_stream
+from tests.support.api import SERVICES
 from tests.support.caller import NOT_SERVING, SERVICE_UNKNOWN, SERVING, Caller, calling, fetch
+from tests.support.redis_server import redis_server
 from tests.support.sidecar import ask, collect, provider, running, text
 from tests.support.upstream import Exchange, Upstream
 
@@ -33,8 +36,7 @@ async def test_every_name_has_a_status(tmp_path: Path) -> None:
             "": SERVING,
             "liveness": SERVING,
             "readiness": SERVING,
-            "outrider.v1.GenerationService": SERVING,
-            "outrider.v1.ProviderService": SERVING,
+            **dict.fromkeys(SERVICES, SERVING),
             "provider/s": SERVING,
             "provider/openai": NOT_SERVING,
         }
@@ -129,3 +131,102 @@ async def follow(caller: Caller, name: str, statuses: list[int]) -> None:
     """Note every status of a name."""
     async for status in caller.health.watch(name):
         statuses.append(status)  # noqa: PERF401 - what is there counts at any moment
+
+
+async def test_an_idle_provider_is_asked(tmp_path: Path) -> None:
+    """Without any traffic an outage shows after two checks, its end after two more; Watch tells of both."""
+    down = asyncio.Event()
+
+    async def models(exchange: Exchange) -> None:
+        await (FAILING if down.is_set() else json_body({"data": []}))(exchange)
+
+    async with (
+        Upstream(models) as upstream,
+        running(
+            tmp_path,
+            providers={"p": provider(upstream.url)},
+            health={"interval": 0.1, "down_interval": 0.1},
+        ) as sidecar,
+        calling(sidecar.sidecar.port) as caller,
+    ):
+        assert await settled(caller, "provider/p", SERVING)
+        await upstream.received(2)
+        down.set()
+        assert await settled(caller, "provider/p", NOT_SERVING)
+        assert await sidecar.counted('outrider_provider_up{provider="p"}') == 0
+        down.clear()
+        assert await settled(caller, "provider/p", SERVING)
+        assert {request.method for request in upstream.requests} == {"GET"}
+
+
+async def told(url: str, hints: int) -> None:
+    """Wait until the fleet has been told so much."""
+    async with asyncio.timeout(5), Redis.from_url(url) as client:
+        while await client.hlen("outrider:hints") != hints:  # type: ignore[misc]
+            pass
+
+
+async def looked(url: str, times: int) -> None:
+    """Wait until sidecars have looked at the hints so often."""
+
+    async def looks(client: Redis) -> int:
+        stats = await client.info("commandstats")
+        return int(stats["cmdstat_hgetall"]["calls"])
+
+    async with asyncio.timeout(10), Redis.from_url(url) as client:
+        before = await looks(client)
+        while await looks(client) < before + times:
+            pass
+
+
+async def test_status_survives_a_restart(tmp_path: Path) -> None:
+    """Through Redis: the new process begins with what was known; one failure is enough for a breaker."""
+    silent = {"interval": 0, "down_interval": 60}
+    async with redis_server() as redis, Upstream(FAILING) as upstream:
+        settings = {
+            "providers": {"p": provider(upstream.url, attempts={"max_attempts": 1})},
+            "redis": {"url": redis.url},
+            "breaker": {"failures": 3, "open_for": 30},
+            "health": silent,
+        }
+        async with running(tmp_path, **settings) as sidecar, calling(sidecar.sidecar.port) as caller:
+            for _ in range(3):
+                await fails(caller, "p/m")
+            assert await settled(caller, "provider/p", NOT_SERVING)
+            await told(redis.url, 2)
+        async with running(tmp_path, **settings) as sidecar, calling(sidecar.sidecar.port) as caller:
+            assert await caller.health.check("provider/p") == NOT_SERVING
+            listed = await sidecar.providers.ListProviders(v1.ListProvidersRequest())
+            assert listed.providers[0].status_reason == "it did not serve when it was last heard of"
+            assert listed.providers[0].targets[0].state == v1.TARGET_STATE_CLOSED
+            await fails(caller, "p/m")
+            listed = await sidecar.providers.ListProviders(v1.ListProvidersRequest())
+            assert listed.providers[0].targets[0].state == v1.TARGET_STATE_OPEN
+
+
+async def test_one_sidecar_hears_from_another(tmp_path: Path) -> None:
+    """Shared as a hint, decided locally: what has tripped elsewhere trips here at the first failure."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    async with redis_server() as redis, Upstream(FAILING) as upstream:
+        settings = {
+            "providers": {"p": provider(upstream.url, attempts={"max_attempts": 1})},
+            "redis": {"url": redis.url},
+            "breaker": {"failures": 5, "open_for": 30},
+        }
+        async with (
+            running(tmp_path / "a", **settings) as one,
+            running(tmp_path / "b", **settings) as other,
+            calling(one.sidecar.port) as caller,
+            calling(other.sidecar.port) as listener,
+        ):
+            await fails(listener, "p/m")
+            for _ in range(5):
+                await fails(caller, "p/m")
+            await told(redis.url, 2)
+            assert await listener.health.check("provider/p") == SERVING
+            await looked(redis.url, 4)  # twice each
+            await fails(listener, "p/m")
+            listed = await other.providers.ListProviders(v1.ListProvidersRequest())
+            assert listed.providers[0].targets[0].state == v1.TARGET_STATE_OPEN
+            assert len(upstream.requests) == 7

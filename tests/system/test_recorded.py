@@ -112,7 +112,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
                         )
                         for name in (*VENDORS.values(), "anthropic", "other")
                     },
-                    breaker={"failures": 100_000},
+                    breaker={"failures": 100_000, "minimum": 100_000},
                 )
             )
             for transport in ("direct", "sdk")

@@ -87,7 +87,7 @@ async def test_every_target_has_its_own_tries(tmp_path: Path) -> None:
                 "first": provider(first.url, attempts={"max_attempts": 2, "base_delay": 0.01}),
                 "second": provider(second.url, attempts={"max_attempts": 1}),
             },
-            models={"safe": ["first/m", "second/m"]},
+            routes={"safe": ["first/m", "second/m"]},
         ) as sidecar,
         calling(sidecar.sidecar.port, options=RETRYING) as caller,
     ):
@@ -196,7 +196,7 @@ async def test_a_long_wait_is_for_the_next_target(tmp_path: Path) -> None:
         running(
             tmp_path,
             providers={"first": provider(first.url), "second": provider(second.url, "anthropic")},
-            models={"safe": ["first/m", "second/m"]},
+            routes={"safe": ["first/m", "second/m"]},
         ) as sidecar,
     ):
         events = await collect(sidecar.generation.Generate(ask("safe"), timeout=1.5))
@@ -246,7 +246,7 @@ async def test_a_huge_error_keeps_its_code_and_reason(tmp_path: Path, error: str
         running(
             tmp_path,
             providers={"p": provider(upstream.url, format_, attempts=attempts)},
-            breaker={"failures": 100},
+            breaker={"failures": 100, "minimum": 100},
         ) as sidecar,
     ):
         failure = await failed(collect(sidecar.generation.Generate(ask("p/" + "m" * 200), timeout=5)))

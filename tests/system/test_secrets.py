@@ -101,7 +101,7 @@ async def test_no_fault_tells_a_secret(tmp_path: Path) -> None:
                 tmp_path,
                 providers=providers,
                 callers={"shop": {"token": TOKEN}},
-                breaker={"failures": 100_000},
+                breaker={"failures": 100_000, "minimum": 100_000},
                 timeouts={"first_event": 0.5, "idle": 0.3, "total": 1, "connect": 1},
                 log={"level": "debug"},
             ) as sidecar,

@@ -21,6 +21,7 @@ from tests.support.answers import (
     silence,
     unending,
 )
+from tests.support.api import SERVICES
 from tests.support.caller import calling
 from tests.support.http2 import Pinger
 from tests.support.sidecar import Failure, Running, ask, collect, provider, running, text
@@ -55,12 +56,12 @@ TWO = {"a": QUICK, "b": QUICK}
 
 
 async def test_a_caller_gets_the_models_that_are_its_own(tmp_path: Path) -> None:
-    """By alias, pattern and default; a fallback that it may not use is no way around."""
+    """By route, pattern and default; a fallback that it may not use is no way around."""
     async with running(
         tmp_path,
         callers=CALLERS,
         providers=TWO,
-        models={"cheap": ["b/echo"], "best": ["b/echo"]},
+        routes={"cheap": ["b/echo"], "best": ["b/echo"]},
         default_model="best",
     ) as sidecar:
         for model in ("cheap", "a/echo", "a"):
@@ -319,8 +320,7 @@ async def test_reflection(tmp_path: Path, server: dict[str, object], on: bool) -
         answer = await answers.read()
         answers.cancel()
     assert {service.name for service in answer.list_services_response.service} == {
-        "outrider.v1.GenerationService",
-        "outrider.v1.ProviderService",
+        *SERVICES,
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
@@ -378,7 +378,7 @@ async def test_models_and_where_they_lead(tmp_path: Path) -> None:
     async with running(
         tmp_path,
         providers={"openai": {"api_key": "sk-test-0123456789", "models": ["gpt-house"]}, "s": QUICK},
-        models={"fast": ["s/echo", "openai/gpt-house"]},
+        routes={"fast": ["s/echo", "openai/gpt-house"]},
         default_model="fast",
         prices={"openai/gpt-house": {"input": 1, "output": 2}},
     ) as sidecar:

@@ -130,7 +130,7 @@ async def test_a_start_that_is_not_an_answer_goes_to_the_fallback(tmp_path: Path
         running(
             tmp_path,
             providers={"broken": provider(broken.url), "fine": provider(fine.url)},
-            models={"safe": ["broken/m", "fine/m"]},
+            routes={"safe": ["broken/m", "fine/m"]},
         ) as sidecar,
     ):
         events = await collect(sidecar.generation.Generate(ask("safe")))
@@ -155,7 +155,7 @@ async def test_failures_of_any_kind_open_the_breaker(tmp_path: Path) -> None:
         await fails(sidecar, "p/m")
         failure, _ = await fails(sidecar, "p/m")
         assert len(broken.requests) == 3
-        assert await sidecar.counted('outrider_breaker_state{provider="p"}') == 2
+        assert await sidecar.counted('outrider_breaker_state{model="m",provider="p"}') == 2
     assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "BREAKER_OPEN")
     assert failure.retry_delay is not None
     assert 0 < failure.retry_delay <= 60
@@ -171,7 +171,7 @@ async def test_a_failure_after_deltas_means_one_upstream_call(tmp_path: Path, de
         running(
             tmp_path,
             providers={"p": provider(upstream.url), "other": provider(other.url)},
-            models={"safe": ["p/m", "other/m"]},
+            routes={"safe": ["p/m", "other/m"]},
         ) as sidecar,
     ):
         failure, events = await fails(sidecar, "safe")
@@ -210,7 +210,7 @@ async def test_a_silent_start_goes_to_the_fallback(tmp_path: Path, quiet: str) -
                 "slow": provider(slow.url, "anthropic", attempts={"max_attempts": 1}),
                 "fine": provider(fine.url),
             },
-            models={"safe": ["slow/m", "fine/m"]},
+            routes={"safe": ["slow/m", "fine/m"]},
             **QUICK,
         ) as sidecar,
     ):
