@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint types proto proto-check proto-release lock bench-quick bench soak build clean
+.PHONY: help demo serve test check lint types proto proto-check proto-release lock bench-quick bench bench-features scaling fleet-proof soak build clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -54,6 +54,20 @@ bench-quick: $(DEV) ## Compare CPU with a bare grpc.aio server, in under 90 s
 
 bench: $(DEV) ## Compare with the floor and with the peers that install here; takes about 15 minutes
 	@python -m benchmarks.full $(ARGS)
+
+fleet-proof: $(DEV) ## 8 sidecars with wrong clocks hold one limit and one budget: make fleet-proof SECONDS=60
+	@scripts/redis.sh && scripts/faketime.sh
+	@OUTRIDER_FLEET_SECONDS=$(or $(SECONDS),60) pytest -q -s -n 0 tests/fleet/test_one_limit.py
+
+bench-features: $(DEV) ## What limits, budgets, cache and ledger cost a request, in memory and with Redis; 5 minutes
+	@scripts/redis.sh && python -m benchmarks.features $(ARGS)
+
+scaling: $(DEV) ## What up to 1,000 sidecars cost one Redis, on paper and in simulation; 2 minutes
+	@scripts/redis.sh && python -m benchmarks.fleet $(ARGS)
+
+chaos: $(DEV) ## kill -9 of sidecars, Redis and providers under load loses no job: make chaos MINUTES=3
+	@scripts/redis.sh
+	@OUTRIDER_CHAOS_SECONDS=$$(( $(or $(MINUTES),3) * 60 )) pytest -q -s -n 0 tests/chaos
 
 soak: $(DEV) ## Mixed load with cancels, faults and slow readers; fails on a leak: make soak MINUTES=10
 	@python -m benchmarks.soak --minutes $(or $(MINUTES),10)

@@ -25,6 +25,10 @@ class Target:
     prefix: str = ""  # of model names
     path: str = "/v1/chat/completions"
     headers: tuple[tuple[str, str], ...] = ()
+    prompts: int = 1  # different ones, in turn; 0: no two requests are the same. gRPC only, as what follows
+    cacheable: bool = False  # temperature 0: the cache is asked
+    tenant: str = ""
+    redis: int = 0  # the port of the subject's own; 0: it has none
 
 
 class Call:

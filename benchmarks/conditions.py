@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-_PACKAGES: Final = ("outrider", "grpcio", "uvloop", "aiohttp", "msgspec", "protobuf")
+_PACKAGES: Final = ("outrider", "grpcio", "uvloop", "httptools", "msgspec", "protobuf")
 
 
 def conditions() -> dict[str, object]:

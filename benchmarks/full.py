@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks import peers, report
 from benchmarks.conditions import conditions
+from benchmarks.feature_subjects import REDIS
 from benchmarks.load import load
 from benchmarks.measure import CASES, OPEN_STREAMS, Bench
 from benchmarks.peers import PeerError, peer
@@ -27,7 +28,7 @@ from benchmarks.subjects import BARE, DEFAULTS, FLOOR, mock_upstream, variants
 if TYPE_CHECKING:
     from benchmarks.subjects import Subject
 
-_OWN: Final = {subject.name: subject for subject in (FLOOR, DEFAULTS, BARE)}
+_OWN: Final = {subject.name: subject for subject in (FLOOR, DEFAULTS, BARE, REDIS)}
 _RESULTS: Final = Path(__file__).with_name("results")
 
 

@@ -7,6 +7,7 @@ that trailers come as plain text. Flow control is opened wide once.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import struct
 from itertools import count
 from typing import TYPE_CHECKING, Final, cast
@@ -27,6 +28,7 @@ _HEADER_TABLE_SIZE, _ENABLE_PUSH, _INITIAL_WINDOW_SIZE = 1, 2, 4
 _OK: Final = b"grpc-status\x010"
 _CALLS_PER_CONNECTION: Final = 50  # real callers have a connection each, and a few calls on it
 _SERVICE: Final = "/outrider.v1.GenerationService/"
+_NUMBER: Final = b"#" * 16  # stands in a prompt where one differs from the next
 
 
 class GrpcClient:
@@ -37,6 +39,7 @@ class GrpcClient:
         self._requests: dict[tuple[str, bool], tuple[bytes, bytes]] = {}
         self._connections: list[_Connection] = []
         self._turn = count()
+        self._first = 0 if target.prompts else secrets.randbelow(10**15)  # other runs had other prompts
 
     async def connect(self, calls: int) -> None:
         """Open a connection for each few calls."""
@@ -52,19 +55,31 @@ class GrpcClient:
         key = (model, streaming)
         if key not in self._requests:
             self._requests[key] = self._encode(model, streaming=streaming)
-        connection = self._connections[next(self._turn) % len(self._connections)]
-        return connection.send(*self._requests[key])
+        turn = next(self._turn)
+        block, message = self._requests[key]
+        if self._target.prompts != 1:
+            message = message.replace(_NUMBER, b"%016d" % self._number(turn))
+        return self._connections[turn % len(self._connections)].send(block, message)
 
     def abort(self) -> None:
         """Drop every call and connection."""
         for connection in self._connections:
             connection.abort()
 
+    def _number(self, turn: int) -> int:
+        return turn % self._target.prompts if self._target.prompts else self._first + turn
+
     def _encode(self, model: str, *, streaming: bool) -> tuple[bytes, bytes]:
         """The header block and the message."""
-        part = v1.Part(text="Tell me about sidecars, please.")
+        target = self._target
+        number = "" if target.prompts == 1 else " " + _NUMBER.decode()
+        part = v1.Part(text=f"Tell me about sidecars, please.{number}")
         message = v1.Message(role=v1.ROLE_USER, parts=[part])
-        request = v1.GenerateRequest(model=self._target.prefix + model, messages=[message])
+        request = v1.GenerateRequest(model=target.prefix + model, messages=[message])
+        if target.cacheable:
+            request.sampling.temperature = 0
+        if target.tenant:
+            request.attribution.tenant = target.tenant
         asked = request if streaming else v1.CompleteRequest(request=request)
         headers = {
             ":method": "POST",

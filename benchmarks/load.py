@@ -22,6 +22,7 @@ from benchmarks.calls import CallError, Target
 from benchmarks.grpc_client import GrpcClient
 from benchmarks.http_client import HttpClient
 from benchmarks.processes import LOAD_CORE, Child, ProcessTree, python, running
+from benchmarks.redis_server import Figures, figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _WARM_UP: Final = 64  # calls, most, before those that count: they open what connections both sides need
 _BOUND: Final = 150  # seconds of any command
 _RETRY: Final = 0.005  # seconds between two tries to reach a process that is starting
+_GLANCE: Final = 0.001  # seconds between two looks for a first token
 _QUIET: Final = 0.5  # seconds before memory is read
 
 
@@ -47,6 +49,7 @@ class Work:
     calls: int
     concurrency: int
     tokens: int = 0  # that each call must bring
+    opened: bool = False  # only: each call is left open after its first token, and the next one begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Outcome:
     latency: tuple[float, float]  # p50 and p99 of a call
     first_token: tuple[float, float]
     gap: tuple[float, float]  # between two reads of one stream that brought tokens
+    redis: Figures  # what the subject's Redis did
 
 
 class Load:
@@ -74,7 +78,7 @@ class Load:
         """Make the calls. Raises LoadError."""
         answer = self._ask("run", target, subject, work=asdict(work))
         pairs = {name: tuple(answer[name]) for name in ("latency", "first_token", "gap")}
-        return Outcome(**{**answer, **pairs})
+        return Outcome(**{**answer, **pairs, "redis": Figures(**answer["redis"])})
 
     def hold(self, target: Target, subject: Child, model: str, streams: Sequence[int]) -> list[float]:
         """Memory in MiB with so many streams open, then with so many. Raises LoadError."""
@@ -105,17 +109,19 @@ def _connect(target: Target) -> Client:
     return GrpcClient(target) if target.protocol == "grpc" else HttpClient(target)
 
 
-async def _run(client: Client, pids: dict[str, int | None], work: Work) -> dict[str, Any]:
+async def _run(client: Client, pids: dict[str, int | None], work: Work, port: int) -> dict[str, Any]:
     await client.connect(work.concurrency)
-    await _calls(client, work, min(work.concurrency, _WARM_UP))
+    if not work.opened:
+        await _calls(client, work, min(work.concurrency, _WARM_UP))
     await client.connect(work.concurrency)
     trees = {name: ProcessTree(pid) for name, pid in pids.items() if pid}
-    cpu = {name: tree.cpu_seconds() for name, tree in trees.items()}
+    cpu, redis = {name: tree.cpu_seconds() for name, tree in trees.items()}, _figures(port)
     own, started = time.process_time(), time.perf_counter()
-    calls = await _calls(client, work, work.calls)
+    calls = await (_open_calls if work.opened else _calls)(client, work, work.calls)
     wall, own = time.perf_counter() - started, time.process_time() - own
     used = {name: tree.cpu_seconds() - cpu[name] for name, tree in trees.items()}
     return {
+        "redis": asdict(_figures(port) - redis),
         "calls": len(calls),
         "wall": wall,
         "subject_cpu": used.get("subject", 0.0),
@@ -144,6 +150,23 @@ async def _calls(client: Client, work: Work, count: int) -> list[tuple[Call, flo
         for _ in range(work.concurrency):
             callers.create_task(caller())
     return ended
+
+
+async def _open_calls(client: Client, work: Work, count: int) -> list[tuple[Call, float]]:
+    """Calls that have had their first token, each with the time at which that was seen."""
+    opened: list[tuple[Call, float]] = []
+    for _ in range(count):
+        call = client.start(work.model, streaming=work.streaming)
+        while not call.stamps:
+            await asyncio.sleep(_GLANCE)
+            if call.failed:
+                await call.wait()
+        opened.append((call, call.stamps[0]))
+    return opened
+
+
+def _figures(port: int) -> Figures:
+    return figures(port) if port else Figures()
 
 
 async def _hold(client: Client, tree: ProcessTree, model: str, streams: list[int]) -> list[float]:
@@ -192,7 +215,7 @@ async def _obey(asked: dict[str, Any]) -> Any:
         if asked["command"] == "hold":
             subject = ProcessTree(asked["pids"]["subject"])
             return await _hold(client, subject, asked["model"], asked["streams"])
-        return await _run(client, asked["pids"], Work(**asked["work"]))
+        return await _run(client, asked["pids"], Work(**asked["work"]), target.redis)
     finally:
         client.abort()
 

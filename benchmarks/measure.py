@@ -39,7 +39,8 @@ class Case:
     variants: bool = False  # variants of Outrider are measured too
 
 
-def _cpu_ms(outcome: Outcome) -> float:
+def cpu_ms(outcome: Outcome) -> float:
+    """CPU of the subject for each call, in ms."""
     return outcome.subject_cpu * 1000 / outcome.calls
 
 
@@ -51,19 +52,19 @@ CASES: Final = (
     Case(
         "unary",
         Work("unary", streaming=False, calls=1500, concurrency=64, tokens=4),
-        {"cpu_unary_ms": _cpu_ms, "requests_per_s": _per_second},
+        {"cpu_unary_ms": cpu_ms, "requests_per_s": _per_second},
         variants=True,
     ),
     Case(
         "burst",
         Work("burst", streaming=True, calls=400, concurrency=64, tokens=100),
-        {"cpu_burst_ms": _cpu_ms, "tokens_per_s": lambda outcome: _per_second(outcome) * 100},
+        {"cpu_burst_ms": cpu_ms, "tokens_per_s": lambda outcome: _per_second(outcome) * 100},
         variants=True,
     ),
     Case(
         "paced",
         Work("paced-10", streaming=True, calls=400, concurrency=200, tokens=100),
-        {"cpu_paced_ms": _cpu_ms, "gap_p99_ms": lambda outcome: outcome.gap[1] * 1000},
+        {"cpu_paced_ms": cpu_ms, "gap_p99_ms": lambda outcome: outcome.gap[1] * 1000},
         direct=True,
     ),
     Case(

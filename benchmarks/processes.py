@@ -104,10 +104,14 @@ class Child:
 
     def ask(self, request: object) -> Any:
         """Write a line of JSON to its standard input, and read one from its standard output."""
+        self.tell(request)
+        return self.hear()
+
+    def tell(self, request: object) -> None:
+        """Write a line of JSON to its standard input; `hear` gives the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return self.hear()
 
     def hear(self) -> Any:
         """The next line of its standard output, as JSON. Raises RuntimeError where it ends instead."""

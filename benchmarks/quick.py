@@ -1,19 +1,21 @@
 """`make bench-quick`: CPU of `outrider serve` as ratios to a bare grpc.aio server, in one run of under 90 s.
 
-The two take turns on one core; the load and the mock provider share the other. Every figure is the median of
-the rounds; the spread is from the lowest to the highest.
+They take turns on one core; the load, the mock provider and Redis share the other. Every figure is the median
+of the rounds; the spread is from the lowest to the highest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from benchmarks.feature_subjects import REDIS
 from benchmarks.load import load
 from benchmarks.measure import CASES, Bench
 from benchmarks.processes import LOAD_CORE, on_core
@@ -45,7 +47,8 @@ def main() -> None:
         bench = Bench(mock, loaded, Path(folder))
         bench.starts([FLOOR, DEFAULTS], min(arguments.rounds, _STARTS), streams=())
         cases = [replace(case, direct=False) for case in CASES if case.name in ("unary", "burst", "paced")]
-        bench.rounds([FLOOR, DEFAULTS], [], cases, arguments.rounds)
+        shared = [REDIS] if shutil.which("redis-server") else []
+        bench.rounds([FLOOR, DEFAULTS], shared, cases, arguments.rounds)
     show("")
     results = bench.results
     if results.failures:
@@ -62,6 +65,11 @@ def main() -> None:
             "outrider": round(own, 4),
             "ratio": round(own / floor, 3),
         }
+        if with_redis := results.figures[figure].get(REDIS.name):
+            ratio = figures[figure]["with_redis"] = round(statistics.median(with_redis) / own, 3)
+            print(
+                f"{'  with Redis: cache, limit, budget, ledger':<46}{'':>22}{f'{ratio:.2f} times that':>22}"
+            )
     if arguments.json:
         print(json.dumps(figures))
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
 from benchmarks.calls import Target
 from benchmarks.processes import LOAD_CORE, SUBJECT_CORE, Child, free_port, python, running
+from benchmarks.redis_server import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -66,6 +67,9 @@ def _floor(mock: Mock, folder: Path) -> Iterator[tuple[Child, Target]]:
 FLOOR: Final = Subject("floor", _floor, "bare grpc.aio + uvloop")
 
 
+PLAIN: Final = Target("grpc", 0, prefix="mock/")  # what is asked of a sidecar where nothing is said
+
+
 def outrider(
     name: str = "outrider",
     title: str = "Outrider, defaults",
@@ -73,9 +77,15 @@ def outrider(
     settings: Mapping[str, Any] | None = None,
     provider: Mapping[str, Any] | None = None,
     tls: bool = False,
+    redis: bool = False,
+    journal: bool = False,
+    asks: Target = PLAIN,
     slow: bool = False,
 ) -> Subject:
-    """`outrider serve` with one provider, and settings that differ from the defaults."""
+    """`outrider serve` with one provider, and settings that differ from the defaults.
+
+    With `redis` it has one of its own; `asks` says what its requests are like.
+    """
 
     @contextmanager
     def start(mock: Mock, folder: Path) -> Iterator[tuple[Child, Target]]:
@@ -95,13 +105,22 @@ def outrider(
             },
         }
         for section, values in (settings or {}).items():
-            config[section] = {**config.get(section, {}), **values}
-        path = folder / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(config))
-        command = ["outrider", "serve", "--config", str(path)]
-        env = {"SSL_CERT_FILE": str(mock.certificate)} if tls else {}
-        with running(command, core=SUBJECT_CORE, env=env, speaks=False) as child:
-            yield child, Target("grpc", port, prefix="mock/")
+            merged = isinstance(values, dict)
+            config[section] = {**config.get(section, {}), **values} if merged else values
+        if journal:
+            config["usage"] = {**config.get("usage", {}), "journal": str(folder / f"{name}-journal")}
+        target = replace(asks, port=port)
+        with ExitStack() as stack:
+            if redis:
+                server = stack.enter_context(redis_server())
+                config["redis"] = {"url": server.url}
+                target = replace(target, redis=server.port)
+            path = folder / f"{name}.yaml"
+            path.write_text(yaml.safe_dump(config))
+            command = ["outrider", "serve", "--config", str(path)]
+            env = {"SSL_CERT_FILE": str(mock.certificate)} if tls else {}
+            child = stack.enter_context(running(command, core=SUBJECT_CORE, env=env, speaks=False))
+            yield child, target
 
     return Subject(name, start, title, slow)
 

@@ -13,5 +13,10 @@ say "API"
 scripts/proto_check.sh
 say "image"
 hadolint Dockerfile
+say "redis"
+scripts/redis.sh
+scripts/faketime.sh
+say "kafka"
+scripts/kafka.sh >/dev/null
 say "tests"
 exec pytest -n "${TEST_WORKERS:-2}" --cov --cov-report=term:skip-covered "$@"
