@@ -14,7 +14,7 @@ Idle: TypeAlias = "dict[str, float]"
 AT_REST: Final = "a second of a pod at rest"
 WHOLE: Final = "everything"
 
-_FULL: Final = 0.7  # of a core: beyond it waits grow faster than load
+_FULL: Final = 0.7  # of a core: the rest is for peaks
 _OF_REQUESTS: Final = (
     "for each request, or second",
     "round trips",
@@ -208,7 +208,7 @@ def picture(results: dict[str, Any]) -> str:
     model, rate = Model.of(results), results["rate"]
     panels = [
         *_panel(
-            f"commands a second, each pod with {rate:g} request a second and everything on",
+            f"commands a second, at {rate:g} requests a second for each pod and everything on",
             [(step.pods, step.commands_per_s) for step in steps],
             lambda pods: model.commands(pods, rate),
             0,
@@ -255,7 +255,7 @@ def _panel(
         yield f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
         yield f'<text x="{x - 8:.1f}" y="{y - 10:.1f}" text-anchor="end">{form.format(value)}</text>'
         yield f'<text x="{x:.1f}" y="{base + 18}" text-anchor="middle">{pods:,}</text>'
-    yield f'<text x="{right + 12}" y="{base + 18}">pods</text>'
+    yield f'<text x="{right + 28}" y="{base + 18}">pods</text>'
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -50,7 +50,7 @@ _USED: Final = {Unit.REQUESTS: 1, Unit.TOKENS: _PROMPT + _ANSWER, Unit.NANO_USD:
 _REQUESTS, _TOKENS = Rate(1e7, 1e7), Rate(1e12, 1e12)
 _BUDGET = Window(10**15, Period.MONTH, (0.5, 0.8, 0.95))
 _PATIENCE: Final = 10.0
-_TIMEOUT: Final = 1.0
+_TIMEOUT: Final = 5.0
 # Of some 400 tokens.
 _TEXT: Final = "The sidecar answers beside the service, and nobody has to know where it asks. " * 20
 

@@ -77,7 +77,8 @@ def _sidecar(mock: Mock, folder: Path) -> Iterator[tuple[Child, Target]]:
         },
         "timeouts": {"first_event": "2s", "idle": "1s"},
         "attempts": {"max_attempts": 2, "base_delay": "50ms"},
-        "breaker": {"failures": 100_000},  # an open one would spare the sidecar the faults
+        # An open one would spare the sidecar the faults.
+        "breaker": {"failures": 100_000, "minimum": 100_000},
     }
     path = folder / "soak.yaml"
     path.write_text(yaml.safe_dump(config))

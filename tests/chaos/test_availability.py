@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.support.sidecar import Running
     from tests.support.upstream import Answer, Exchange
 
-CALLS, AT_ONCE = 2_000, 16
+CALLS, AT_ONCE = 2_000, 32
 SHARE = 0.2
 FAULTS: tuple[Answer, ...] = (
     json_body(openai_error("down"), status=503),
@@ -34,7 +34,7 @@ FAULTS: tuple[Answer, ...] = (
 
 # As they are by default, but for the time that callers wait. Pauses are those of `provider`.
 SETTINGS: dict[str, Any] = {
-    "timeouts": {"first_event": 0.4},
+    "timeouts": {"first_event": 1.0},
     "breaker": {"open_for": 0.5},
     "log": {"level": "error"},
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from outrider import v1
@@ -15,8 +17,7 @@ from outrider.stores.redis_jobs import RedisJobs
 from outrider.stores.redis_link import RedisLink
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 LEASE = 0.3  # seconds; Redis's clock cannot be moved
 PATIENCE = 30.0
@@ -170,6 +171,14 @@ async def redis_rig(url: str, prefix: str, folder: Path) -> AsyncIterator[Rig]:
         yield Rig("redis", folder, link)
     finally:
         await link.aclose()
+
+
+@contextmanager
+def quick_disk() -> Iterator[Path]:
+    """A folder that keeps what processes write that are killed, and never makes them wait."""
+    shared_memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=shared_memory if shared_memory.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 async def crash(store: MemoryJobs) -> None:

@@ -28,6 +28,7 @@ from tests.stores.job_rig import (
     events,
     name,
     number,
+    quick_disk,
     state,
     submission,
     text_of,
@@ -489,16 +490,22 @@ async def working(sidecar: Sidecar, done: Callable[[int], None]) -> AsyncIterato
             assert isinstance(ended, asyncio.CancelledError), ended
 
 
-async def test_redis_comes_and_goes_under_load(prefix: str, tmp_path: Path) -> None:
+async def test_redis_comes_and_goes_under_load(prefix: str) -> None:
     """Row 23: killed, blackholed, cut off, with two sidecars at work: every job ends once with an answer."""
+    with quick_disk() as folder:
+        begun = await _all_that_was_begun(prefix, folder)
+    assert sorted(begun) == list(range(1, 601))
+
+
+async def _all_that_was_begun(prefix: str, folder: Path) -> list[int]:
     begun: list[int] = []
     async with (
-        redis_server("--appendonly", "yes", "--appendfsync", "always") as server,
+        redis_server("--appendonly", "yes", "--appendfsync", "always", "--dir", str(folder)) as server,
         faulty_link(server.port) as network,
         AsyncExitStack() as stack,
     ):
         fleet = Fleet(server, network, prefix, stack)
-        both = [await fleet.sidecar(tmp_path / which, 0.2, lease=8.0) for which in "ab"]
+        both = [await fleet.sidecar(folder / which, 0.2, lease=8.0) for which in "ab"]
         async with working(both[0], begun.append), working(both[1], begun.append):
             for n in range(1, 601):
                 ((job, existing),) = await both[n % 2].jobs.submit(
@@ -525,5 +532,4 @@ async def test_redis_comes_and_goes_under_load(prefix: str, tmp_path: Path) -> N
                 return await both[0].shared.progress("b") == {COMPLETED: 600}
 
             await until(all_done)
-
-    assert sorted(begun) == list(range(1, 601))
+    return begun

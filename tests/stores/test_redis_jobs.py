@@ -25,6 +25,7 @@ from tests.stores.job_rig import (
     events,
     name,
     number,
+    quick_disk,
     state,
     submission,
     text_of,
@@ -355,8 +356,14 @@ async def _progress(store: JobStore, wanted: dict[v1.JobState, int]) -> bool:
 
 async def test_redis_is_killed_under_load(prefix: str) -> None:
     """Row 23: with `appendfsync always` what it had confirmed is there again, and ends once."""
+    with quick_disk() as folder:
+        always = ("--appendonly", "yes", "--appendfsync", "always", "--dir", str(folder))
+        await _kill_redis_under_load(always, prefix)
+
+
+async def _kill_redis_under_load(durable: tuple[str, ...], prefix: str) -> None:
     async with (
-        redis_server("--appendonly", "yes", "--appendfsync", "always") as server,
+        redis_server(*durable) as server,
         connected(server.url, prefix, 0.5) as link,
         workers(server.url, prefix, 2) as fleet,
     ):

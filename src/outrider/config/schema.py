@@ -40,7 +40,7 @@ class Breaker(Section):
     )
     window: Duration = Field(default=30.0, gt=0, le=_DAY, description="How far back failures count.")
     minimum: int = Field(
-        default=20, ge=1, le=1_000_000, description="Calls in the window below which the share says nothing."
+        default=50, ge=1, le=1_000_000, description="Calls in the window below which the share says nothing."
     )
     open_for: Duration = Field(
         default=30.0,

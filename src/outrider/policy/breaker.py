@@ -30,7 +30,7 @@ class Trip:
     failures: int = 10
     ratio: float = 0.5
     window: float = 30.0  # seconds
-    minimum: int = 20  # calls in the window, below which their share says nothing
+    minimum: int = 50  # calls in the window, below which their share says nothing
     open_for: float = 30.0  # seconds until a probe
 
 
