@@ -62,7 +62,7 @@ fleet-proof: $(DEV) ## 8 sidecars with wrong clocks hold one limit and one budge
 bench-features: $(DEV) ## What limits, budgets, cache and ledger cost a request, in memory and with Redis; 5 minutes
 	@scripts/redis.sh && python -m benchmarks.features $(ARGS)
 
-scaling: $(DEV) ## What up to 1,000 sidecars cost one Redis, on paper and in simulation; 2 minutes
+scaling: $(DEV) ## What up to 1,000 sidecars cost one Redis, on paper and in simulation; 3 minutes
 	@scripts/redis.sh && python -m benchmarks.fleet $(ARGS)
 
 chaos: $(DEV) ## kill -9 of sidecars, Redis and providers under load loses no job: make chaos MINUTES=3
