@@ -48,7 +48,7 @@ _log = structlog.get_logger("outrider")
 
 def credentials(config: Config) -> dict[str, Credential]:
     """Each provider's key, or the place where it will be."""
-    return {name: _credential(each.api_key, each.api_key_file) for name, each in config.providers.items()}
+    return {name: credential(each.api_key, each.api_key_file) for name, each in config.providers.items()}
 
 
 def missing_keys(config: Config, keys: Mapping[str, Credential]) -> dict[str, str]:
@@ -76,7 +76,7 @@ def redis_link(config: Config) -> RedisLink | None:
         return None
     from outrider.stores.redis_link import RedisLink
 
-    password = _credential(redis.password, redis.password_file)
+    password = credential(redis.password, redis.password_file)
     return RedisLink(
         redis.url.get_secret_value(),
         username=redis.username or "",
@@ -147,9 +147,9 @@ def callers(config: Config) -> Callers:
     """Who may call."""
 
     def known(name: str, settings: configuration.Caller) -> tuple[Principal, Callable[[], str]]:
-        credential = _credential(settings.token, settings.token_file)
+        token = credential(settings.token, settings.token_file)
         principal = Principal(name, settings.models, settings.tenant or "", settings.admin)
-        return principal, lambda: credential.read() or ""
+        return principal, lambda: token.read() or ""
 
     return Callers({name: known(name, settings) for name, settings in config.callers.items()})
 
@@ -182,15 +182,15 @@ def descriptions(config: Config) -> Iterator[v1.Provider]:
 
 def secrets(config: Config, keys: Mapping[str, Credential]) -> Callable[[], Iterator[str]]:
     """What must never be logged, as it is at the moment of asking."""
-    tokens = [_credential(caller.token, caller.token_file) for caller in config.callers.values()]
+    tokens = [credential(caller.token, caller.token_file) for caller in config.callers.values()]
     redis = config.redis
-    own = [_credential(redis.password, redis.password_file)]
+    own = [credential(redis.password, redis.password_file)]
     if redis.address is not None and redis.address.password:
         own.append(LiteralKey(redis.address.password))
 
     def now() -> Iterator[str]:
-        for credential in (*keys.values(), *tokens, *own):
-            secret = credential.read()
+        for each in (*keys.values(), *tokens, *own):
+            secret = each.read()
             if secret:
                 yield secret
 
@@ -260,7 +260,8 @@ def default_model(name: str, settings: configuration.Provider) -> str:
     return settings.default_model or _vendor(name, settings).default_model
 
 
-def _credential(key: SecretStr | None, file: Path | None) -> Credential:
+def credential(key: SecretStr | None, file: Path | None) -> Credential:
+    """A secret as it is written, or the file that holds it."""
     if file is not None:
         return KeyFile(file)
     return LiteralKey(key.get_secret_value() if key else "")

@@ -10,22 +10,18 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from outrider.assembly import credential
 from outrider.events.bus import EventBus
 from outrider.events.delivery import Delivery
 from outrider.events.outlets import Outlets
-from outrider.providers.credentials import KeyFile, LiteralKey
 from outrider.server.event_feed import EventFeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AsyncExitStack
-    from pathlib import Path
-
-    from pydantic import SecretStr
 
     from outrider.config import Config, KafkaEvents
     from outrider.events.kafka_channel import KafkaChannel
-    from outrider.providers.credentials import Credential
     from outrider.stores.redis_link import RedisLink
 
 
@@ -64,9 +60,9 @@ def outlets(config: Config, bus: EventBus, link: RedisLink | None) -> Outlets:
 def event_secrets(config: Config) -> Callable[[], Iterator[str]]:
     """What must never be logged, as it is at the moment of asking. URLs are not: no line has one."""
     events = config.events
-    kept = [_credential(hook.secret, hook.secret_file) for hook in events.webhooks]
+    kept = [credential(hook.secret, hook.secret_file) for hook in events.webhooks]
     if events.kafka:
-        kept.append(_credential(events.kafka.password, events.kafka.password_file))
+        kept.append(credential(events.kafka.password, events.kafka.password_file))
     return lambda: filter(None, (each.read() for each in kept))
 
 
@@ -100,7 +96,7 @@ def _kafka_channel(settings: KafkaEvents) -> KafkaChannel:
 
 def _kafka_options(settings: KafkaEvents) -> Callable[[], dict[str, Any]]:
     """What AIOKafkaProducer is given, with password and authorities as they are at the moment of asking."""
-    password = _credential(settings.password, settings.password_file)
+    password = credential(settings.password, settings.password_file)
     wire = "SSL" if settings.tls else "PLAINTEXT"
 
     def options() -> dict[str, Any]:
@@ -126,10 +122,6 @@ def _webhooks(config: Config, bus: EventBus) -> Iterator[Delivery]:
 
     for settings in config.events.webhooks:
         url = settings.url.get_secret_value()
-        secret = _credential(settings.secret, settings.secret_file)
+        secret = credential(settings.secret, settings.secret_file)
         channel = WebhookChannel(f"webhook {urlsplit(url).hostname}", url, secret.read, settings.timeout)
         yield Delivery(bus, channel, SystemRandom(), capacity=config.events.buffer, types=settings.types)
-
-
-def _credential(key: SecretStr | None, file: Path | None) -> Credential:
-    return KeyFile(file) if file else LiteralKey(key.get_secret_value() if key else "")

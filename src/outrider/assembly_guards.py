@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from outrider.config import Config
-    from outrider.core.catalog import Catalog
     from outrider.core.context import Target
     from outrider.core.events import Event
     from outrider.core.hints import HintStore
@@ -87,16 +86,6 @@ def hedging(config: Config, targets: Iterable[Target], clock: Clock) -> Hedging 
     if not settings.enabled:
         return None
     return Hedging(HedgePlan(settings.quantile, settings.max_share, settings.min_samples), targets, clock)
-
-
-def windows(config: Config, catalog: Catalog) -> Callable[[Target], int]:
-    """How many tokens a target reads; 0 where that is not known."""
-
-    def find(target: Target) -> int:
-        own, entry = config.providers[target.provider].model_facts.get(target.model), catalog.find(*target)
-        return (own and own.context_tokens) or (entry.context_tokens if entry else 0)
-
-    return find
 
 
 def _breakers(

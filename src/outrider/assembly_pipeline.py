@@ -95,7 +95,7 @@ async def open_pipeline(
         observer=observer,
         clock=_clock,
         random=SystemRandom(),
-        windows=assembly_guards.windows(config, ground.catalog),
+        windows=routing.planner.capabilities.window,
         hedging=hedging,
     )
     stages: list[Stage] = [accountant, authenticate, validate, route(routing.planner), admit, reserver, cache]
