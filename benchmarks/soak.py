@@ -24,7 +24,7 @@ from benchmarks.calls import Target
 from benchmarks.load import load
 from benchmarks.processes import LOAD_CORE, SUBJECT_CORE, Child, free_port, on_core, python, running
 from benchmarks.progress import show
-from benchmarks.subjects import Mock, mock_upstream
+from benchmarks.subjects import FLOOR, Mock, mock_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,7 @@ _FIRST: Final = 1.0  # seconds of load before the baseline: what is made once, a
 _KEEP_ALIVE: Final = 1.0  # seconds after which the provider closes a connection, as real ones do
 _SETTLE: Final = 30.0  # seconds, most, until all is closed and every task has ended
 _GROWTH: Final = 0.05  # of the memory after warming up: more than this over the rest of the run is a leak
+_WITHOUT_PROVIDER: Final = "unary,burst,paced,cancel,slow_reader"
 _COUNTS: Final = ("descriptors", "sockets", "tasks")  # threads are a pool's, and stay
 
 
@@ -56,11 +57,18 @@ class Sample:
         return sum(self.running.values())
 
 
-def _sample(sidecar: Child, started: float) -> Sample:
-    tree = sidecar.tree
-    return Sample(
-        time.monotonic() - started, tree.rss_mib(), *tree.descriptors(), tree.threads(), sidecar.ask("tasks")
-    )
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A process under load; only a sidecar tells of its tasks."""
+
+    child: Child
+    started: float
+    tells: bool
+
+    def sample(self) -> Sample:
+        tree, since = self.child.tree, time.monotonic() - self.started
+        tasks = self.child.ask("tasks") if self.tells else {}
+        return Sample(since, tree.rss_mib(), *tree.descriptors(), tree.threads(), tasks)
 
 
 @contextmanager
@@ -87,29 +95,29 @@ def _sidecar(mock: Mock, folder: Path) -> Iterator[tuple[Child, Target]]:
         yield child, Target("grpc", port, prefix="mock/")
 
 
-def soak(seconds: float, only: str = "") -> tuple[list[Sample], dict[str, int]]:
-    """Samples, before, during and after the load, and how the calls ended."""
+def soak(seconds: float, only: str = "", *, floor: bool = False) -> tuple[list[Sample], dict[str, int]]:
+    """Samples, before, during and after the load, and how the calls ended; of a sidecar, or of the floor."""
     with (
         tempfile.TemporaryDirectory() as folder,
         on_core(LOAD_CORE),
         mock_upstream(Path(folder), keep_alive=_KEEP_ALIVE) as mock,
-        _sidecar(mock, Path(folder)) as (sidecar, target),
+        (FLOOR.start if floor else _sidecar)(mock, Path(folder)) as (child, target),
     ):
         with load(mock.child) as probe:
-            probe.first_answer(target, sidecar)
-        with _callers(target, _FIRST) as callers:
+            probe.first_answer(target, child)
+        with _callers(target, _FIRST, only) as callers:
             callers.hear()
         time.sleep(2 * _KEEP_ALIVE)
-        started = time.monotonic()
-        samples = [_sample(sidecar, started)]
+        watched = _Watched(child, time.monotonic(), tells=not floor)
+        samples = [watched.sample()]
         with _callers(target, seconds, only) as callers:
-            while time.monotonic() - started < seconds:
+            while time.monotonic() - watched.started < seconds:
                 time.sleep(_INTERVAL)
-                samples.append(_sample(sidecar, started))
+                samples.append(watched.sample())
                 show(_progress(samples[-1], seconds))
             counts: dict[str, int] = callers.hear()
         show("")
-        samples.append(_settled(sidecar, started, samples[0]))
+        samples.append(_settled(watched, samples[0]))
         return samples, counts
 
 
@@ -117,11 +125,11 @@ def _callers(target: Target, seconds: float, only: str = "") -> AbstractContextM
     return running(python("benchmarks.soak_load", str(target.port), str(seconds), only), core=LOAD_CORE)
 
 
-def _settled(sidecar: Child, started: float, baseline: Sample) -> Sample:
-    """The sidecar at the baseline, or when waiting for it has been long enough."""
+def _settled(watched: _Watched, baseline: Sample) -> Sample:
+    """It at the baseline, or when waiting for that has been long enough."""
     until = time.monotonic() + _SETTLE
     while True:
-        sample = _sample(sidecar, started)
+        sample = watched.sample()
         if time.monotonic() > until or not _above(baseline, sample):
             return sample
         time.sleep(_INTERVAL / 4)
@@ -176,11 +184,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Look for leaks in `outrider serve`.")
     parser.add_argument("--minutes", type=float, default=10, help="of load (default: %(default)s)")
     parser.add_argument(
-        "--only", default="", metavar="KIND", help="calls of one kind, to find out which one leaks"
+        "--only", default="", metavar="KINDS", help="some kinds of calls, as cancel,unary: which one leaks?"
+    )
+    parser.add_argument(
+        "--floor", action="store_true", help="load bare grpc.aio instead, with calls that need no provider"
     )
     parser.add_argument("--output", type=Path, metavar="JSON", help="write samples and counts here")
     arguments = parser.parse_args()
-    samples, counts = soak(arguments.minutes * 60, arguments.only)
+    only = arguments.only or (_WITHOUT_PROVIDER if arguments.floor else "")
+    samples, counts = soak(arguments.minutes * 60, only, floor=arguments.floor)
     if arguments.output:
         found = {"samples": [asdict(sample) for sample in samples], "calls": counts}
         arguments.output.write_text(json.dumps(found, indent=1))

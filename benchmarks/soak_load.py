@@ -40,7 +40,8 @@ class Callers:
     """Makes calls of all kinds, chosen at random but the same in each run."""
 
     def __init__(self, port: int, only: str = "") -> None:
-        self._kinds = {kind: weight for kind, weight in _KINDS.items() if kind.__name__ == only} or _KINDS
+        wanted = only.split(",") if only else [kind.__name__ for kind in _KINDS]
+        self._kinds = {kind: weight for kind, weight in _KINDS.items() if kind.__name__ in wanted}
         self._address = f"127.0.0.1:{port}"
         self._random = Random(1)
         self.counts: Counter[str] = Counter()
@@ -131,7 +132,7 @@ _KINDS: Final[dict[Callable[[Callers, GenerationServiceAsyncStub], Awaitable[Non
 
 
 def main() -> None:
-    """Arguments: the port, for how many seconds, and the only kind of call to make, if not all."""
+    """Arguments: the port, for how many seconds, and the kinds of calls to make, if not all."""
     callers = Callers(int(sys.argv[1]), *sys.argv[3:])
     uvloop.run(callers.run(float(sys.argv[2])))
     print(json.dumps(callers.counts), flush=True)
