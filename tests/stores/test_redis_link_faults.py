@@ -131,6 +131,24 @@ async def test_a_silent_redis_does_not_hold_up_the_start(prefix: str, redis_url:
         await link.aclose()
 
 
+async def test_a_silent_redis_is_noticed_behind_patient_commands(prefix: str) -> None:
+    """Row 23: commands that wait longer fill the connection; the others still fail in time, and it is away."""
+    async with redis_server() as server, watched(server.url, prefix=prefix) as link:
+        server.pause()
+        patient = []
+        for number in range(6):
+            patient.append(asyncio.create_task(link.link.run("SET", f"{prefix}:{number}", 1, timeout=PATIENCE)))
+            await asyncio.sleep(0)  # each leaves on its own
+            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE / 2):
+            while link.link.available:
+                with pytest.raises(StoreUnavailableError):
+                    await link.link.run("GET", f"{prefix}:1")
+        await asyncio.gather(*patient, return_exceptions=True)
+        server.resume()
+        await link.becomes(True)
+
+
 async def test_a_name_that_does_not_resolve_is_an_outage() -> None:
     """Row 33: so does a host that DNS does not know."""
     async with watched("redis://redis.invalid:6379") as link:

@@ -182,6 +182,7 @@ class Lane:
         batch.timer = self._loop.call_later(seconds, self._expire, batch)
 
     def _expire(self, batch: _Batch) -> None:
+        batch.timer = None  # a batch that cannot leave is still joined
         late = [each.answer for each in batch.commands if each.hurried and not each.answer.done()]
         if not late:
             return
