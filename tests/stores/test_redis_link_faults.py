@@ -132,12 +132,13 @@ async def test_a_silent_redis_does_not_hold_up_the_start(prefix: str, redis_url:
 
 
 async def test_a_silent_redis_is_noticed_behind_patient_commands(prefix: str) -> None:
-    """Row 23: commands that wait longer fill the connection; the others still fail in time, and it is away."""
+    """Row 23: commands that wait longer fill the connection; others still fail in time, and it is away."""
     async with redis_server() as server, watched(server.url, prefix=prefix) as link:
         server.pause()
         patient = []
         for number in range(6):
-            patient.append(asyncio.create_task(link.link.run("SET", f"{prefix}:{number}", 1, timeout=PATIENCE)))
+            command = link.link.run("SET", f"{prefix}:{number}", 1, timeout=PATIENCE)
+            patient.append(asyncio.create_task(command))
             await asyncio.sleep(0)  # each leaves on its own
             await asyncio.sleep(0)
         async with asyncio.timeout(PATIENCE / 2):
