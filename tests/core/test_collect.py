@@ -6,20 +6,24 @@ from outrider.core.collect import Collector
 
 
 def test_events_become_the_message_that_they_describe() -> None:
-    """Row 32: parts in their order, with signatures and redacted reasoning byte for byte."""
+    """Row 32: parts in their order, with signatures, their makers, and redacted reasoning byte for byte."""
     collector = Collector()
     for event in (
         v1.GenerateResponse(started=v1.Started(provider="p")),
         v1.GenerateResponse(reasoning_delta=v1.ReasoningDelta(part=0, text="thi")),
-        v1.GenerateResponse(reasoning_delta=v1.ReasoningDelta(part=0, text="nk", signature=b"\x00\xffsig")),
-        v1.GenerateResponse(reasoning_delta=v1.ReasoningDelta(part=1, redacted=b"secret")),
+        v1.GenerateResponse(
+            reasoning_delta=v1.ReasoningDelta(part=0, text="nk", signature=b"\x00\xffsig", signed_by="a:b")
+        ),
+        v1.GenerateResponse(reasoning_delta=v1.ReasoningDelta(part=1, redacted=b"secret", signed_by="a:b")),
         v1.GenerateResponse(text_delta=v1.TextDelta(part=2, text="ans")),
         v1.GenerateResponse(text_delta=v1.TextDelta(part=2, text="wer")),
         v1.GenerateResponse(
             tool_call_delta=v1.ToolCallDelta(part=3, id="c", name="f", arguments_json='{"a"')
         ),
         v1.GenerateResponse(tool_call_delta=v1.ToolCallDelta(part=3, arguments_json=":1}", signature=b"s")),
-        v1.GenerateResponse(opaque_delta=v1.OpaqueDelta(part=4, opaque=v1.OpaquePart(type="x", json="{}"))),
+        v1.GenerateResponse(
+            opaque_delta=v1.OpaqueDelta(part=4, opaque=v1.OpaquePart(type="x", json="{}"), signed_by="a:b")
+        ),
         v1.GenerateResponse(completed=v1.Completed(finish_reason=v1.FINISH_REASON_STOP)),
     ):
         collector.add(event)
@@ -28,11 +32,11 @@ def test_events_become_the_message_that_they_describe() -> None:
     assert collector.response.message == v1.Message(
         role=v1.ROLE_ASSISTANT,
         parts=[
-            v1.Part(reasoning=v1.Reasoning(text="think"), signature=b"\x00\xffsig"),
-            v1.Part(reasoning=v1.Reasoning(redacted=b"secret")),
+            v1.Part(reasoning=v1.Reasoning(text="think"), signature=b"\x00\xffsig", signed_by="a:b"),
+            v1.Part(reasoning=v1.Reasoning(redacted=b"secret"), signed_by="a:b"),
             v1.Part(text="answer"),
             v1.Part(tool_call=v1.ToolCall(id="c", name="f", arguments_json='{"a":1}'), signature=b"s"),
-            v1.Part(opaque=v1.OpaquePart(type="x", json="{}")),
+            v1.Part(opaque=v1.OpaquePart(type="x", json="{}"), signed_by="a:b"),
         ],
     )
 

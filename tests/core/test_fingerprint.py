@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from outrider import v1
 from outrider.core.context import Target
-from outrider.core.fingerprint import fingerprint
+from outrider.core.fingerprint import digest, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -263,3 +263,21 @@ def _with_dependencies(file: Any) -> list[Any]:
     """A file of the schema behind all that it imports."""
     found = [each for dependency in file.dependencies for each in _with_dependencies(dependency)]
     return list({each.name: each for each in (*found, file)}.values())
+
+
+def test_a_digest_is_of_all_that_is_asked() -> None:
+    """Whoever asks and however it is fetched; a sidecar of another version gets the same."""
+    request = question(model="fast", sticky_key="s", attribution=v1.Attribution(user="ada"))
+    assert digest(request) == "b26817014d1185ace9dd2a1fde0d26d0"
+    for same in ({"idempotency_key": "k"}, {"resumable": True}):
+        assert digest(question("hi", **same)) == digest(question("hi"))
+    others = [
+        question("ho"),
+        question(model="fast"),
+        question(sticky_key="s"),
+        question(attribution=v1.Attribution(user="ada")),
+        question(cache_policy=v1.CACHE_POLICY_BYPASS),
+        question(unavailability_policy=v1.UNAVAILABILITY_POLICY_QUEUE),
+        question(fallback=v1.FallbackOptions(disabled=True)),
+    ]
+    assert len({digest(other) for other in [*others, question()]}) == len(others) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -150,6 +151,52 @@ def test_bad_file_leaves_the_last_good_key(
     clock.advance()
     assert key.read() == "sk-two"
     assert not key.problem
+
+
+def test_each_change_is_told_once(tmp_path: Path, clock: ManualClock) -> None:
+    """What is there at the start is no change; a new key is one, a problem, and its end. No key is told."""
+    path, told = tmp_path / "key", list[tuple[bool, str]]()
+    write(path, "sk-one", age=60)
+    key = KeyFile(path, clock, lambda taken, problem: told.append((taken, problem)))
+    looks = {
+        "nothing": lambda: None,
+        "a new key": lambda: write(path, "sk-two", age=50),
+        "the same key, written again": lambda: write(path, "sk-two", age=40),
+        "empty": lambda: write(path, "", age=30),
+        "gone": path.unlink,
+        "back, with the last good key": lambda: write(path, "sk-two", age=20),
+        "half written": lambda: write(path, "sk-t", age=-5),
+        "whole": lambda: write(path, "sk-three", age=10),
+    }
+    expected = {
+        "a new key": [(True, "")],
+        "empty": [(False, "it is empty")],
+        "gone": [(False, "it cannot be read: No such file or directory")],
+        "back, with the last good key": [(False, "")],
+        "whole": [(True, "")],
+    }
+    for name, change in looks.items():
+        change()
+        for _ in range(3 if name != "half written" else 1):
+            clock.advance()
+            key.read()
+        assert (name, told) == (name, expected.get(name, []))
+        told.clear()
+
+
+def test_two_threads_tell_of_one_change_once(tmp_path: Path, clock: ManualClock) -> None:
+    """The thread that writes the log asks for keys, too."""
+    path, told = tmp_path / "key", list[bool]()
+    write(path, "sk-0", age=60)
+    key = KeyFile(path, clock, lambda taken, _: told.append(taken))
+    with ThreadPoolExecutor(8) as threads:
+        for turn in range(1, 51):
+            write(path, f"sk-{turn}", age=60 - turn)
+            clock.advance()
+            asked = [threads.submit(key.read) for _ in range(8)]
+            assert {each.result() for each in asked} <= {f"sk-{turn - 1}", f"sk-{turn}"}
+            assert key.read() == f"sk-{turn}"
+    assert told == [True] * 50
 
 
 def test_missing_file_may_come_later(tmp_path: Path, clock: ManualClock) -> None:

@@ -209,6 +209,30 @@ async def test_what_was_not_recorded_fails_clearly(tmp_path: Path) -> None:
         Recordings(tmp_path / "nowhere")
 
 
+async def test_recordings_are_played_as_they_are_now(tmp_path: Path) -> None:
+    """Once played, too: what is edited is said, what is broken or gone fails until it is mended."""
+    await record(tmp_path, [[text("first"), COMPLETED]], [[text("second"), COMPLETED]])
+    recordings, (first, second) = Recordings(tmp_path), files(tmp_path)
+
+    async def said() -> str:
+        return "".join(event.text_delta.text for event in await replayed(recordings, call()))
+
+    assert [await said(), await said(), await said()] == ["first", "second", "second"]
+    whole = second.read_text()
+    second.write_text(whole.replace("second", "edited"))
+    assert await said() == "edited"
+    second.write_text("{")
+    with pytest.raises(GenerationError, match=second.name):
+        await said()
+    second.write_text(whole)
+    first.unlink()
+    with pytest.raises(GenerationError, match=first.name) as caught:
+        await said()
+    assert caught.value.reason is Reason.NOT_RECORDED
+    first.write_text(whole.replace('"completed",', '"cancelled",'))
+    assert await said() == "second"
+
+
 async def test_no_key_is_recorded(tmp_path: Path) -> None:
     """Row 28: in no value, however it is written; also where it was cut between deltas."""
     answer = [[text(KEY[:9])], [text(KEY[9:20])], [text(KEY[20:] + " end")], [text("clean", part=1)]]
@@ -278,13 +302,13 @@ async def test_the_rest_is_the_providers(tmp_path: Path) -> None:
 
 
 @paused
-async def test_a_recording_is_played_at_the_configured_pace() -> None:
+async def test_a_recording_is_played_at_the_configured_pace(tmp_path: Path) -> None:
     """First delay, then the pace between two events; whatever it took when it was recorded."""
     events = tuple((0.0, event.SerializeToString()) for event in (text("a"), text("b"), COMPLETED))
     exchange = Exchange("p", "m", True, 0.0, call().request.SerializeToString(), events, None)
-    recordings = Recordings.__new__(Recordings)
     name, content = write(exchange, ())
-    recordings._loaded, recordings._turns = {name: [read(content)]}, {}
+    (tmp_path / f"p-{name[:12]}.json").write_text(content)
+    recordings = Recordings(tmp_path)
     began, times = now(), []
     async with aclosing(recordings.play(call(), first_delay=3.0, pace=0.5)) as batches:
         async for batch in batches:

@@ -105,6 +105,7 @@ def _as_usage(usage: Usage) -> v1.Usage:
 def _comparable(part: v1.Part) -> tuple[v1.Part, Any]:
     bare = v1.Part()
     bare.CopyFrom(part)
+    bare.signed_by = ""  # the SDK does not ask
     written = "null"
     if part.HasField("tool_call"):
         written, bare.tool_call.arguments_json = part.tool_call.arguments_json, ""

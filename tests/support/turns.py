@@ -24,14 +24,18 @@ async def collected(call: AsyncIterator[v1.GenerateResponse]) -> v1.CompleteResp
     return collector.response
 
 
-def next_turn(model: str, answer: v1.Message) -> v1.CompleteRequest:
-    """The conversation with an answer appended, and behind it the results of its calls, or another word."""
+def next_turn(model: str, *answers: v1.Message) -> v1.CompleteRequest:
+    """A conversation with these answers, and behind each the results of its calls, or another word."""
+    said = [turn for answer in answers for turn in (answer, _reply(answer))]
+    return v1.CompleteRequest(request=ask(model, messages=[*ask().messages, *said]))
+
+
+def _reply(answer: v1.Message) -> v1.Message:
     results = [
         v1.Part(tool_result=v1.ToolResult(tool_call_id=part.tool_call.id, parts=[v1.Part(text="done")]))
         for part in answer.parts
         if part.HasField("tool_call")
     ]
-    reply = v1.Message(role=v1.ROLE_TOOL, parts=results)
-    if not results:
-        reply = v1.Message(role=v1.ROLE_USER, parts=[v1.Part(text="go on")])
-    return v1.CompleteRequest(request=ask(model, messages=[*ask().messages, answer, reply]))
+    if results:
+        return v1.Message(role=v1.ROLE_TOOL, parts=results)
+    return v1.Message(role=v1.ROLE_USER, parts=[v1.Part(text="go on")])

@@ -1,134 +1,123 @@
-"""What a provider must get back unchanged in the next turn: signatures, hidden reasoning, ids."""
+"""What only its maker understands, in the next turns: signatures, hidden reasoning, its own tools."""
 
 from __future__ import annotations
 
-import json
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from outrider import v1
-from tests.support.answers import json_body, sse, stream
+from tests.support.answers import json_body, openai_error
 from tests.support.sidecar import ask, provider, running
+from tests.support.signed_answers import signed
 from tests.support.turns import collected, next_turn
 from tests.support.upstream import Upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ANTHROPIC: list[dict[str, Any]] = [
-    {"type": "thinking", "thinking": "Hm.\n", "signature": "ErUB+/aGk=="},
-    {"type": "redacted_thinking", "data": "Eo4B+/Zz=="},
-    {"type": "text", "text": "Let me look."},
-    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "é 1.50"}},
-    {
-        "type": "web_search_tool_result",
-        "tool_use_id": "srvtoolu_1",
-        "content": [{"encrypted_content": "Eq+/"}],
-    },
-    {"type": "thinking", "thinking": "", "signature": "EsUC+/bHl=="},
-    {"type": "tool_use", "id": "toolu_01A", "name": "look", "input": {"x": 1}},
-    {"type": "tool_use", "id": "toolu_01B", "name": "look", "input": {}},
-]
-DETAILS = [
-    {"type": "reasoning.summary", "summary": "Hm.", "format": "openai-responses-v1", "index": 0},
-    {
-        "type": "reasoning.text",
-        "text": "So.",
-        "signature": "Sig+/==",
-        "format": "anthropic-claude-v1",
-        "index": 1,
-    },
-    {
-        "type": "reasoning.encrypted",
-        "data": "gAAA+/==",
-        "id": "rs_1",
-        "format": "openai-responses-v1",
-        "index": 2,
-    },
-]
-OPENAI: dict[str, Any] = {
-    "role": "assistant",
-    "content": "Let me look.",
-    "extra_content": {"google": {"thought_signature": "T0+/=="}},
-    "reasoning_details": DETAILS,
-    "tool_calls": [
-        {
-            "id": "call_1",
-            "type": "function",
-            "function": {"name": "look", "arguments": '{"x": 1}'},
-            "extra_content": {"google": {"thought_signature": "T1+/=="}},
-        },
-        {"id": "call_2", "type": "function", "function": {"name": "look", "arguments": "{}"}},
-    ],
+FORMATS = {
+    "claude": "anthropic",
+    "lookalike": "anthropic",
+    "gemini": "openai",
+    "router": "openai",
+    "openai": "openai",
+    "groq": "openai",
 }
+TAKE_SIGNATURES_BACK = ("claude", "lookalike", "gemini", "router")
+DOWN = json_body(openai_error("no", kind="server_error"), 500)
 
 
-ANTHROPIC_MESSAGE = {"id": "m", "model": "x", "content": ANTHROPIC, "stop_reason": "tool_use", "usage": {}}
-OPENAI_COMPLETION = {"choices": [{"message": OPENAI, "finish_reason": "tool_calls"}]}
+def own(body: Any, format_: str) -> list[dict[str, Any]]:
+    """What a provider was sent behind the first question."""
+    messages: list[dict[str, Any]] = body["messages"]
+    return messages[1 : 1 + len(signed(format_).next_turn)]
 
 
-def anthropic_events() -> list[bytes]:
-    """Each block in as many deltas as it may have."""
-    deltas = {"thinking": "thinking_delta", "signature": "signature_delta", "text": "text_delta"}
-    events: list[dict[str, Any]] = [{"type": "message_start", "message": {"id": "m", "usage": {}}}]
-    for index, block in enumerate(ANTHROPIC):
-        begun = {name: "" if name in deltas else value for name, value in block.items()}
-        pieces = [{"type": deltas[name], name: value} for name, value in block.items() if name in deltas]
-        if block["type"] in ("tool_use", "server_tool_use"):
-            begun["input"] = {}
-            pieces = [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
-        events.append({"type": "content_block_start", "index": index, "content_block": begun})
-        events += [{"type": "content_block_delta", "index": index, "delta": piece} for piece in pieces]
-        events.append({"type": "content_block_stop", "index": index})
-    events += [{"type": "message_delta", "delta": {"stop_reason": "tool_use"}}, {"type": "message_stop"}]
-    return sse(*events)
-
-
-def openai_events() -> list[bytes]:
-    """Each field in a delta of its own."""
-    deltas: list[dict[str, Any]] = [{"reasoning_details": [detail]} for detail in DETAILS]
-    deltas += [{"content": OPENAI["content"]}, {"extra_content": OPENAI["extra_content"]}]
-    deltas += [{"tool_calls": [{**call, "index": index}]} for index, call in enumerate(OPENAI["tool_calls"])]
-    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
-    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
-    return sse(*chunks, "[DONE]")
-
-
-def anthropic_result(call_id: str) -> dict[str, Any]:
-    return {"type": "tool_result", "tool_use_id": call_id, "content": [{"type": "text", "text": "done"}]}
-
-
-def openai_result(call_id: str) -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": call_id, "content": "done"}
-
-
-ANSWERS = {
-    "anthropic": (json_body(ANTHROPIC_MESSAGE), stream(anthropic_events())),
-    "openai": (json_body(OPENAI_COMPLETION), stream(openai_events())),
-}
-NEXT_TURNS: dict[str, list[dict[str, Any]]] = {
-    "anthropic": [
-        {"role": "assistant", "content": ANTHROPIC},
-        {"role": "user", "content": [anthropic_result("toolu_01A"), anthropic_result("toolu_01B")]},
-    ],
-    "openai": [OPENAI, openai_result("call_1"), openai_result("call_2")],
-}
-
-
-@pytest.mark.parametrize("format_", ANSWERS)
+@pytest.mark.parametrize("format_", ["anthropic", "openai"])
 async def test_an_answer_goes_back_as_it_came(tmp_path: Path, format_: str) -> None:
     """Row 32: thinking, what is redacted, calls and blocks of the provider's own tools, byte for byte."""
-    whole, streamed = ANSWERS[format_]
+    answer = signed(format_)
     async with (
-        Upstream(whole, streamed, whole) as upstream,
+        Upstream(answer.whole, answer.streamed, answer.whole) as upstream,
         running(tmp_path, providers={"p": provider(upstream.url, format_)}) as sidecar,
     ):
-        answers = [
+        heard = [
             await sidecar.generation.Complete(v1.CompleteRequest(request=ask("p/m"))),
             await collected(sidecar.generation.Generate(ask("p/m"))),
         ]
-        for answer in answers:
-            second = await sidecar.generation.Complete(next_turn("p/m", answer.message))
-            assert upstream.requests[-1].json()["messages"][1:] == NEXT_TURNS[format_]
+        for said in heard:
+            second = await sidecar.generation.Complete(next_turn("p/m", said.message))
+            assert upstream.requests[-1].json()["messages"][1:] == answer.next_turn
             assert not second.completed.warnings
+
+
+@pytest.mark.parametrize("maker", TAKE_SIGNATURES_BACK)
+async def test_nothing_that_is_signed_goes_to_another_provider(tmp_path: Path, maker: str) -> None:
+    """Row 32: whatever its format. Text, calls and results do, and the maker gets back all of its own."""
+    async with AsyncExitStack() as stack:
+        upstreams = {
+            name: await stack.enter_async_context(Upstream(signed(format_, name).whole))
+            for name, format_ in FORMATS.items()
+        }
+        providers = {name: provider(each.url, FORMATS[name]) for name, each in upstreams.items()}
+        sidecar = await stack.enter_async_context(running(tmp_path, providers=providers))
+        complete = sidecar.generation.Complete
+        first = await complete(v1.CompleteRequest(request=ask(f"{maker}/m")))
+        for other in FORMATS.keys() - {maker}:
+            second = await complete(next_turn(f"{other}/m", first.message))
+            sent = upstreams[other].requests[-1].body.decode()
+            assert f"+{maker}/" not in sent
+            assert "Let me look." in sent
+            for part in first.message.parts:
+                # Once in the call, and once in its result.
+                assert not part.tool_call.id or sent.count(f'"{part.tool_call.id}"') == 2
+            warned = {each.field.rpartition(".")[0] for each in second.completed.warnings}
+            assert warned == {
+                f"messages[1].parts[{at}]" for at, part in enumerate(first.message.parts) if part.signed_by
+            }
+            third = await complete(next_turn(f"{maker}/m", first.message, second.message))
+            back = upstreams[maker].requests[-1]
+            assert own(back.json(), FORMATS[maker]) == signed(FORMATS[maker], maker).next_turn
+            assert f"+{other}/" not in back.body.decode()
+            assert all(each.field.startswith("messages[3]") for each in third.completed.warnings)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_a_conversation_survives_failover_and_the_way_back(tmp_path: Path, *, streaming: bool) -> None:
+    """Row 32: whoever answered between, each is sent what it has signed, and nothing else that is."""
+    formats = {"claude": "anthropic", "router": "openai"}
+    answers = {name: signed(format_, name) for name, format_ in formats.items()}
+    good = {name: each.streamed if streaming else each.whole for name, each in answers.items()}
+    async with (
+        Upstream(good["claude"], DOWN, good["claude"], DOWN) as claude,
+        Upstream(good["router"]) as router,
+        running(
+            tmp_path,
+            providers={
+                name: provider(upstream.url, formats[name], attempts={"max_attempts": 1})
+                for name, upstream in (("claude", claude), ("router", router))
+            },
+            routes={"safe": ["claude/m", "router/m"]},
+        ) as sidecar,
+    ):
+        said: list[v1.Message] = []
+        for turn, expected in enumerate(("claude", "router", "claude", "router")):
+            request = next_turn("safe", *said)
+            if streaming:
+                answer = await collected(sidecar.generation.Generate(request.request))
+            else:
+                answer = await sidecar.generation.Complete(request)
+            assert answer.started.provider == expected
+            assert all(part.signed_by for part in answer.message.parts if part.signature)
+            said.append(answer.message)
+            # The one that failed was sent the conversation, too.
+            assert len(claude.requests) == turn + 1
+        _, _, third, fourth = (request.json() for request in claude.requests)
+        assert own(third, "anthropic") == own(fourth, "anthropic") == answers["claude"].next_turn
+        assert fourth["messages"][-2:] == answers["claude"].next_turn
+        # Behind the question: an assistant's turn of the other's without what is signed, and two results.
+        assert router.requests[1].json()["messages"][4:7] == answers["router"].next_turn
+        assert not any("+router/" in request.body.decode() for request in claude.requests)
+        assert not any("+claude/" in request.body.decode() for request in router.requests)

@@ -19,15 +19,17 @@ class Collector:
         if kind == "text_delta":
             part = self._append(event.text_delta.part, event.text_delta.text)
             part.text = part.text  # an empty text is a text
-            _sign(part, event.text_delta.signature)
+            _sign(part, event.text_delta)
         elif kind == "reasoning_delta":
             part = self._append(event.reasoning_delta.part, event.reasoning_delta.text)
             part.reasoning.redacted += event.reasoning_delta.redacted
-            _sign(part, event.reasoning_delta.signature)
+            _sign(part, event.reasoning_delta)
         elif kind == "tool_call_delta":
             self._add_tool_call(event.tool_call_delta)
         elif kind == "opaque_delta":
-            self._part(event.opaque_delta.part).opaque.CopyFrom(event.opaque_delta.opaque)
+            part = self._part(event.opaque_delta.part)
+            part.opaque.CopyFrom(event.opaque_delta.opaque)
+            part.signed_by = event.opaque_delta.signed_by
         elif kind == "started":
             self._response.started.CopyFrom(event.started)
         elif kind == "completed":
@@ -45,7 +47,7 @@ class Collector:
         part = self._append(delta.part, delta.arguments_json)
         part.tool_call.id = part.tool_call.id or delta.id
         part.tool_call.name = part.tool_call.name or delta.name
-        _sign(part, delta.signature)
+        _sign(part, delta)
 
     def _append(self, position: int, text: str) -> v1.Part:
         # Appended in the message itself, a long answer of many pieces would be copied for each of them.
@@ -70,7 +72,9 @@ def _put_text(part: v1.Part, text: str) -> None:
         part.tool_call.arguments_json += text
 
 
-def _sign(part: v1.Part, signature: bytes) -> None:
+def _sign(part: v1.Part, delta: v1.TextDelta | v1.ReasoningDelta | v1.ToolCallDelta) -> None:
     # Signatures come whole: a second one replaces the first.
-    if signature:
-        part.signature = signature
+    if delta.signature:
+        part.signature = delta.signature
+    if delta.signed_by:
+        part.signed_by = delta.signed_by

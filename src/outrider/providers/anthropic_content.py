@@ -12,6 +12,7 @@ import msgspec
 
 from outrider import v1
 from outrider.core.errors import Violation
+from outrider.providers.signatures import is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +32,14 @@ _OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dic
 
 
 class Conversation:
-    """Collects system text and turns, what is wrong with them, and what had to be left out."""
+    """Collects system text and turns, what is wrong with them, and what had to be left out: that which others
+    than `signer` have signed, too.
+    """
 
-    __slots__ = ("system", "turns", "violations", "warnings")
+    __slots__ = ("_signer", "system", "turns", "violations", "warnings")
 
-    def __init__(self, warnings: list[v1.Warning]) -> None:
+    def __init__(self, warnings: list[v1.Warning], signer: str) -> None:
+        self._signer = signer
         self.system: list[Block] = []
         self.turns: list[Json] = []
         self.violations: list[Violation] = []
@@ -91,6 +95,8 @@ class Conversation:
         return blocks
 
     def _block(self, kind: str, part: v1.Part, field: str) -> Block | None:
+        if part.signature and kind != "reasoning":
+            self.warn(field, "Anthropic signs reasoning only; the signature of another provider is left out")
         match kind:
             case "text":
                 # Anthropic refuses blank text, which its own models sometimes write between other blocks.
@@ -108,7 +114,7 @@ class Conversation:
             case "reasoning":
                 return self._reasoning(part, field)
             case "opaque":
-                return self._opaque(part.opaque, field)
+                return self._opaque(part, field)
         self.refuse(field, "Anthropic takes no audio")
         return None
 
@@ -137,23 +143,31 @@ class Conversation:
         return block
 
     def _reasoning(self, part: v1.Part, field: str) -> Json | None:
-        try:
-            if part.reasoning.redacted:
-                return {"type": "redacted_thinking", "data": part.reasoning.redacted.decode()}
-            if part.signature:
-                signature = part.signature.decode()
-                return {"type": "thinking", "thinking": part.reasoning.text, "signature": signature}
-        except UnicodeDecodeError:
-            pass  # Anthropic's are text, so this is another provider's
-        self.warn(field, "reasoning without a signature of Anthropic's is left out")
-        return None
+        block = None if is_foreign(part, self._signer) else _thinking(part)
+        if block is None:
+            self.warn(field, "reasoning without a signature of this provider's is left out")
+        return block
 
-    def _opaque(self, opaque: v1.OpaquePart, field: str) -> msgspec.Raw | None:
-        if opaque.format != FORMAT:
-            self.warn(field, "a part that only another wire format understands is left out")
+    def _opaque(self, part: v1.Part, field: str) -> msgspec.Raw | None:
+        opaque = part.opaque
+        if opaque.format != FORMAT or is_foreign(part, self._signer):
+            self.warn(field, "a part that only another provider understands is left out")
             return None
         self.json_object(opaque.json, f"{field}.json")
         return msgspec.Raw(opaque.json.encode())
+
+
+def _thinking(part: v1.Part) -> Json | None:
+    """Reasoning as it came; None where it is not what Anthropic's format signs."""
+    try:
+        if part.reasoning.redacted:
+            return {"type": "redacted_thinking", "data": part.reasoning.redacted.decode()}
+        if part.signature:
+            signature = part.signature.decode()
+            return {"type": "thinking", "thinking": part.reasoning.text, "signature": signature}
+    except UnicodeDecodeError:
+        pass  # this format's are text
+    return None
 
 
 def _source(media: v1.Media) -> Json:

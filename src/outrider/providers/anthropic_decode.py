@@ -75,9 +75,9 @@ class StreamDecoder(SseDecoder):
 
     __slots__ = ("_answer", "_batch", "_blocks", "_empty", "_parts")
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, signer: str) -> None:
         super().__init__()
-        self._batch = BatchBuilder(progress)
+        self._batch = BatchBuilder(progress, signer)
         self._parts = Parts(self._batch)
         self._blocks: dict[int, Block] = {}
         self._answer = _Answer(progress)
@@ -143,10 +143,11 @@ class StreamDecoder(SseDecoder):
 class MessageDecoder:
     """Decodes an answer in one piece, when all of it has come."""
 
-    __slots__ = ("_body", "_progress", "done", "error")
+    __slots__ = ("_body", "_progress", "_signer", "done", "error")
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, signer: str) -> None:
         self._progress = progress
+        self._signer = signer
         self._body: list[bytes] = []
         self.done = False
         self.error: GenerationError | None = None
@@ -167,7 +168,7 @@ class MessageDecoder:
         answer = _Answer(self._progress)
         answer.head(message)
         answer.stop(message.stop_reason, message.stop_sequence)
-        batch = BatchBuilder(self._progress)
+        batch = BatchBuilder(self._progress, self._signer)
         parts = Parts(batch)
         for start in message.content:
             open_block(parts, bytes(start)).close()

@@ -29,10 +29,10 @@ _FORCED: Final = ("any", "tool")
 _LEAST_TOP_P_WHILE_THINKING: Final = 0.95
 
 
-def encode_generate(call: Call, default_max_tokens: int) -> bytes:
+def encode_generate(call: Call, default_max_tokens: int, signer: str) -> bytes:
     """The body that asks for an answer. Raises GenerationError with INVALID_REQUEST."""
     accepts = profile(call.model)
-    conversation = Conversation(call.warnings)
+    conversation = Conversation(call.warnings, signer)
     body = _prompt(call.request, call.model, accepts, conversation, default_max_tokens)
     _add_sampling(body, call.request.sampling, accepts, conversation)
     if call.streaming:
@@ -40,9 +40,9 @@ def encode_generate(call: Call, default_max_tokens: int) -> bytes:
     return msgspec.json.encode(body)
 
 
-def encode_count(request: v1.GenerateRequest, model: str, default_max_tokens: int) -> bytes:
+def encode_count(request: v1.GenerateRequest, model: str, default_max_tokens: int, signer: str) -> bytes:
     """The body that asks how many input tokens a request has. Raises GenerationError with INVALID_REQUEST."""
-    body = _prompt(request, model, profile(model), Conversation([]), default_max_tokens)
+    body = _prompt(request, model, profile(model), Conversation([], signer), default_max_tokens)
     del body["max_tokens"]
     return msgspec.json.encode(body)
 

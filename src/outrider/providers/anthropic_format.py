@@ -27,17 +27,19 @@ _HEADERS: Final = {**_VERSION, "content-type": "application/json"}
 
 class AnthropicFormat:
     """Speaks Anthropic's dialect. The API asks for a limit of output tokens; where a request sets none, the
-    answer may have `default_max_tokens` besides its thinking, as far as the model goes.
+    answer may have `default_max_tokens` besides its thinking, as far as the model goes. Thinking is marked as
+    signed by `signer`, and what others have signed is not sent.
     """
 
     name = FORMAT
 
-    def __init__(self, default_max_tokens: int = 8_192) -> None:
+    def __init__(self, default_max_tokens: int = 8_192, signer: str = "") -> None:
         self._default_max_tokens = default_max_tokens
+        self._signer = signer
 
     def encode(self, call: Call) -> WireRequest:
         """The HTTP request; warns of settings that it leaves out. Raises GenerationError."""
-        body = encode_generate(call, self._default_max_tokens)
+        body = encode_generate(call, self._default_max_tokens, self._signer)
         return WireRequest("v1/messages", body, _HEADERS, call.connect_timeout)
 
     def decoder(self, call: Call, content_type: str) -> Decoder:
@@ -45,8 +47,8 @@ class AnthropicFormat:
         return SniffingDecoder(
             content_type,
             call.streaming,
-            stream=lambda: StreamDecoder(call.progress),
-            whole=lambda: MessageDecoder(call.progress),
+            stream=lambda: StreamDecoder(call.progress, self._signer),
+            whole=lambda: MessageDecoder(call.progress, self._signer),
         )
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> GenerationError:
@@ -55,7 +57,7 @@ class AnthropicFormat:
 
     def encode_count(self, request: v1.GenerateRequest, model: str) -> WireRequest | None:
         """The provider's own token-counting call. Raises GenerationError."""
-        body = encode_count(request, model, self._default_max_tokens)
+        body = encode_count(request, model, self._default_max_tokens, self._signer)
         return WireRequest("v1/messages/count_tokens", body, _HEADERS)
 
     def decode_count(self, body: bytes) -> int:

@@ -17,7 +17,7 @@ _TOOL_CALL: Final = 3
 
 
 class BatchBuilder:
-    """Merges deltas in order and counts their characters into `progress`.
+    """Merges deltas in order and counts their characters into `progress`. `signer` made what is signed.
 
     Signatures, ids and names are not appended: the last one that is not empty stands.
     """
@@ -32,10 +32,12 @@ class BatchBuilder:
         "_progress",
         "_redacted",
         "_signature",
+        "_signer",
     )
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, signer: str = "") -> None:
         self._progress = progress
+        self._signer = signer
         self._events: Batch = []
         self._pieces: list[str] = []
         self._kind = _NONE
@@ -78,7 +80,8 @@ class BatchBuilder:
     def opaque(self, part: int, opaque: v1.OpaquePart) -> None:
         """A whole part that only its provider understands."""
         self._flush()
-        self._events.append(v1.GenerateResponse(opaque_delta=v1.OpaqueDelta(part=part, opaque=opaque)))
+        delta = v1.OpaqueDelta(part=part, opaque=opaque, signed_by=self._signer)
+        self._events.append(v1.GenerateResponse(opaque_delta=delta))
 
     def completed(self, completed: v1.Completed) -> None:
         """The end of the answer; nothing may follow."""
@@ -119,6 +122,8 @@ class BatchBuilder:
         delta.part = self._part
         if self._signature:
             delta.signature = self._signature
+        if self._signature or self._redacted:
+            delta.signed_by = self._signer
         self._events.append(event)
         self._pieces.clear()
         self._kind = _NONE

@@ -59,9 +59,9 @@ class Answer:
         "_usage",
     )
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, signer: str) -> None:
         self._progress = progress
-        self._batch = BatchBuilder(progress)
+        self._batch = BatchBuilder(progress, signer)
         self._calls = ToolCalls(self._batch, self._new_tool_call)
         self._details = ReasoningDetails()
         self._usage = UsageReader()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from outrider.providers.openai_wire import FORMAT, REASONING_DETAILS
+from outrider.providers.signatures import is_foreign
 
 if TYPE_CHECKING:
     from outrider import v1
@@ -37,7 +38,7 @@ class AssistantEncoder:
                 case "reasoning":
                     reasoning += self._reasoning(part, f"{place}.reasoning")
                 case "opaque":
-                    self._opaque(part.opaque, encoded, f"{place}.opaque")
+                    self._opaque(part, encoded, f"{place}.opaque")
                 case kind:
                     self._findings.refuse(
                         place, f"{kind or 'an empty part'} cannot stand in an assistant message"
@@ -57,10 +58,10 @@ class AssistantEncoder:
             self._findings.warn(field, "the provider takes no reasoning back; it is left out")
             return []
         if part.reasoning.redacted:
-            data = self._opaque_text(part.reasoning.redacted, field)
+            data = self._opaque_text(part, part.reasoning.redacted, field)
             return [{"type": "reasoning.encrypted", "data": data}] if data else []
         block = {"type": "reasoning.text", "text": part.reasoning.text}
-        if signature := self._opaque_text(part.signature, field):
+        if signature := self._opaque_text(part, part.signature, field):
             block["signature"] = signature
         return [block]
 
@@ -82,12 +83,16 @@ class AssistantEncoder:
 
     def _thought_signature(self, part: v1.Part, field: str) -> dict[str, Any]:
         """https://ai.google.dev/gemini-api/docs/thought-signatures, under OpenAI compatibility"""
-        signature = self._opaque_text(part.signature, field)
+        signature = self._opaque_text(part, part.signature, field)
         return {"extra_content": {"google": {"thought_signature": signature}}} if signature else {}
 
-    def _opaque_text(self, value: bytes, field: str) -> str:
-        """A signature or encrypted reasoning as text; empty where it cannot be sent."""
-        if value and self._profile.signatures:
+    def _takes_back(self, part: v1.Part) -> bool:
+        """Whether the vendor takes back what only the maker of a part understands."""
+        return self._profile.signatures and not is_foreign(part, self._profile.signer)
+
+    def _opaque_text(self, part: v1.Part, value: bytes, field: str) -> str:
+        """A part's signature or encrypted reasoning as text; empty where it cannot be sent."""
+        if value and self._takes_back(part):
             try:
                 return value.decode()
             except UnicodeDecodeError:
@@ -96,8 +101,9 @@ class AssistantEncoder:
             self._findings.warn(field, "an opaque signature that the provider does not take is left out")
         return ""
 
-    def _opaque(self, opaque: v1.OpaquePart, message: dict[str, Any], field: str) -> None:
-        if opaque.format != FORMAT or opaque.type != REASONING_DETAILS or not self._profile.signatures:
+    def _opaque(self, part: v1.Part, message: dict[str, Any], field: str) -> None:
+        opaque = part.opaque
+        if opaque.format != FORMAT or opaque.type != REASONING_DETAILS or not self._takes_back(part):
             self._findings.warn(field, "a part that only another provider understands is left out")
             return
         message[REASONING_DETAILS] = self._findings.json_array(opaque.json, f"{field}.json")

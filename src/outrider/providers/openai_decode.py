@@ -27,9 +27,9 @@ class StreamDecoder(SseDecoder):
 
     __slots__ = ("_answer", "_done_marker")
 
-    def __init__(self, progress: Progress, *, done_marker: bool) -> None:
+    def __init__(self, progress: Progress, signer: str, *, done_marker: bool) -> None:
         super().__init__()
-        self._answer = Answer(progress)
+        self._answer = Answer(progress, signer)
         self._done_marker = done_marker
 
     def _read(self, events: list[SseEvent]) -> Batch:
@@ -65,10 +65,10 @@ class UnaryDecoder:
 
     __slots__ = ("_answer", "_body", "done", "error")
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, signer: str) -> None:
         self.done = False
         self.error: GenerationError | None = None  # content never comes before the end
-        self._answer = Answer(progress)
+        self._answer = Answer(progress, signer)
         self._body = bytearray()
 
     def feed(self, data: bytes) -> Batch:

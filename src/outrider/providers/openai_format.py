@@ -37,11 +37,12 @@ class OpenAIFormat:
 
     def decoder(self, call: Call, content_type: str) -> Decoder:
         """By what comes rather than by what was asked for."""
+        profile = self._profile
         return SniffingDecoder(
             content_type,
             call.streaming,
-            stream=lambda: StreamDecoder(call.progress, done_marker=self._profile.done_marker),
-            whole=lambda: UnaryDecoder(call.progress),
+            stream=lambda: StreamDecoder(call.progress, profile.signer, done_marker=profile.done_marker),
+            whole=lambda: UnaryDecoder(call.progress, profile.signer),
         )
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> GenerationError:

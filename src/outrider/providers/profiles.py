@@ -26,6 +26,8 @@ class Profile:
     """Field of an assistant message that takes back its reasoning. Empty: the vendor takes none."""
     signatures: bool = False
     """Whether `reasoning_details` and thought signatures are taken back."""
+    signer: str = ""
+    """Who signs them: what others have signed is not taken back."""
     families: tuple[Family, ...] = ()
     """Models that reason, first match wins; any other model takes every setting but an effort."""
     path: str = "chat/completions"

@@ -24,33 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19outrider/v1/content.proto\x12\x0boutrider.v1\"m\n\x07Message\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x11.outrider.v1.RoleR\x04role\x12\'\n\x05parts\x18\x02 \x03(\x0b\x32\x11.outrider.v1.PartR\x05parts\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\"\xa4\x03\n\x04Part\x12\x14\n\x04text\x18\x01 \x01(\tH\x00R\x04text\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x12.outrider.v1.MediaH\x00R\x05image\x12*\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x12.outrider.v1.MediaH\x00R\x05\x61udio\x12(\n\x04\x66ile\x18\x04 \x01(\x0b\x32\x12.outrider.v1.MediaH\x00R\x04\x66ile\x12\x34\n\ttool_call\x18\x05 \x01(\x0b\x32\x15.outrider.v1.ToolCallH\x00R\x08toolCall\x12:\n\x0btool_result\x18\x06 \x01(\x0b\x32\x17.outrider.v1.ToolResultH\x00R\ntoolResult\x12\x36\n\treasoning\x18\x07 \x01(\x0b\x32\x16.outrider.v1.ReasoningH\x00R\treasoning\x12\x31\n\x06opaque\x18\x08 \x01(\x0b\x32\x17.outrider.v1.OpaquePartH\x00R\x06opaque\x12\x1c\n\tsignature\x18\x0f \x01(\x0cR\tsignatureB\t\n\x07\x63ontent\"t\n\x05Media\x12\x14\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00R\x04\x64\x61ta\x12\x12\n\x03uri\x18\x02 \x01(\tH\x00R\x03uri\x12\x1b\n\tmime_type\x18\x03 \x01(\tR\x08mimeType\x12\x1a\n\x08\x66ilename\x18\x04 \x01(\tR\x08\x66ilenameB\x08\n\x06source\"U\n\x08ToolCall\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12%\n\x0e\x61rguments_json\x18\x03 \x01(\tR\rargumentsJson\"r\n\nToolResult\x12 \n\x0ctool_call_id\x18\x01 \x01(\tR\ntoolCallId\x12\'\n\x05parts\x18\x02 \x03(\x0b\x32\x11.outrider.v1.PartR\x05parts\x12\x19\n\x08is_error\x18\x03 \x01(\x08R\x07isError\";\n\tReasoning\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x1a\n\x08redacted\x18\x02 \x01(\x0cR\x08redacted\"L\n\nOpaquePart\x12\x16\n\x06\x66ormat\x18\x01 \x01(\tR\x06\x66ormat\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n\x04json\x18\x03 \x01(\tR\x04json\"\x8a\x01\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x34\n\x16parameters_json_schema\x18\x03 \x01(\tR\x14parametersJsonSchema\x12\x16\n\x06strict\x18\x04 \x01(\x08R\x06strict\"\xdc\x01\n\nToolChoice\x12\x30\n\x04mode\x18\x01 \x01(\x0e\x32\x1c.outrider.v1.ToolChoice.ModeR\x04mode\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12)\n\x10\x64isable_parallel\x18\x03 \x01(\x08R\x0f\x64isableParallel\"]\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_AUTO\x10\x01\x12\r\n\tMODE_NONE\x10\x02\x12\x11\n\rMODE_REQUIRED\x10\x03\x12\x0e\n\nMODE_NAMED\x10\x04*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19outrider/v1/content.proto\x12\x0boutrider.v1\"m\n\x07Message\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x11.outrider.v1.RoleR\x04role\x12\'\n\x05parts\x18\x02 \x03(\x0b\x32\x11.outrider.v1.PartR\x05parts\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\"\xc1\x03\n\x04Part\x12\x14\n\x04text\x18\x01 \x01(\tH\x00R\x04text\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x12.outrider.v1.MediaH\x00R\x05image\x12*\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x12.outrider.v1.MediaH\x00R\x05\x61udio\x12(\n\x04\x66ile\x18\x04 \x01(\x0b\x32\x12.outrider.v1.MediaH\x00R\x04\x66ile\x12\x34\n\ttool_call\x18\x05 \x01(\x0b\x32\x15.outrider.v1.ToolCallH\x00R\x08toolCall\x12:\n\x0btool_result\x18\x06 \x01(\x0b\x32\x17.outrider.v1.ToolResultH\x00R\ntoolResult\x12\x36\n\treasoning\x18\x07 \x01(\x0b\x32\x16.outrider.v1.ReasoningH\x00R\treasoning\x12\x31\n\x06opaque\x18\x08 \x01(\x0b\x32\x17.outrider.v1.OpaquePartH\x00R\x06opaque\x12\x1c\n\tsignature\x18\x0f \x01(\x0cR\tsignature\x12\x1b\n\tsigned_by\x18\x10 \x01(\tR\x08signedByB\t\n\x07\x63ontent\"t\n\x05Media\x12\x14\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00R\x04\x64\x61ta\x12\x12\n\x03uri\x18\x02 \x01(\tH\x00R\x03uri\x12\x1b\n\tmime_type\x18\x03 \x01(\tR\x08mimeType\x12\x1a\n\x08\x66ilename\x18\x04 \x01(\tR\x08\x66ilenameB\x08\n\x06source\"U\n\x08ToolCall\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12%\n\x0e\x61rguments_json\x18\x03 \x01(\tR\rargumentsJson\"r\n\nToolResult\x12 \n\x0ctool_call_id\x18\x01 \x01(\tR\ntoolCallId\x12\'\n\x05parts\x18\x02 \x03(\x0b\x32\x11.outrider.v1.PartR\x05parts\x12\x19\n\x08is_error\x18\x03 \x01(\x08R\x07isError\";\n\tReasoning\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x1a\n\x08redacted\x18\x02 \x01(\x0cR\x08redacted\"L\n\nOpaquePart\x12\x16\n\x06\x66ormat\x18\x01 \x01(\tR\x06\x66ormat\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n\x04json\x18\x03 \x01(\tR\x04json\"\x8a\x01\n\x04Tool\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x34\n\x16parameters_json_schema\x18\x03 \x01(\tR\x14parametersJsonSchema\x12\x16\n\x06strict\x18\x04 \x01(\x08R\x06strict\"\xdc\x01\n\nToolChoice\x12\x30\n\x04mode\x18\x01 \x01(\x0e\x32\x1c.outrider.v1.ToolChoice.ModeR\x04mode\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12)\n\x10\x64isable_parallel\x18\x03 \x01(\x08R\x0f\x64isableParallel\"]\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_AUTO\x10\x01\x12\r\n\tMODE_NONE\x10\x02\x12\x11\n\rMODE_REQUIRED\x10\x03\x12\x0e\n\nMODE_NAMED\x10\x04*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'outrider.v1.content_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1400
-  _globals['_ROLE']._serialized_end=1495
+  _globals['_ROLE']._serialized_start=1429
+  _globals['_ROLE']._serialized_end=1524
   _globals['_MESSAGE']._serialized_start=42
   _globals['_MESSAGE']._serialized_end=151
   _globals['_PART']._serialized_start=154
-  _globals['_PART']._serialized_end=574
-  _globals['_MEDIA']._serialized_start=576
-  _globals['_MEDIA']._serialized_end=692
-  _globals['_TOOLCALL']._serialized_start=694
-  _globals['_TOOLCALL']._serialized_end=779
-  _globals['_TOOLRESULT']._serialized_start=781
-  _globals['_TOOLRESULT']._serialized_end=895
-  _globals['_REASONING']._serialized_start=897
-  _globals['_REASONING']._serialized_end=956
-  _globals['_OPAQUEPART']._serialized_start=958
-  _globals['_OPAQUEPART']._serialized_end=1034
-  _globals['_TOOL']._serialized_start=1037
-  _globals['_TOOL']._serialized_end=1175
-  _globals['_TOOLCHOICE']._serialized_start=1178
-  _globals['_TOOLCHOICE']._serialized_end=1398
-  _globals['_TOOLCHOICE_MODE']._serialized_start=1305
-  _globals['_TOOLCHOICE_MODE']._serialized_end=1398
+  _globals['_PART']._serialized_end=603
+  _globals['_MEDIA']._serialized_start=605
+  _globals['_MEDIA']._serialized_end=721
+  _globals['_TOOLCALL']._serialized_start=723
+  _globals['_TOOLCALL']._serialized_end=808
+  _globals['_TOOLRESULT']._serialized_start=810
+  _globals['_TOOLRESULT']._serialized_end=924
+  _globals['_REASONING']._serialized_start=926
+  _globals['_REASONING']._serialized_end=985
+  _globals['_OPAQUEPART']._serialized_start=987
+  _globals['_OPAQUEPART']._serialized_end=1063
+  _globals['_TOOL']._serialized_start=1066
+  _globals['_TOOL']._serialized_end=1204
+  _globals['_TOOLCHOICE']._serialized_start=1207
+  _globals['_TOOLCHOICE']._serialized_end=1427
+  _globals['_TOOLCHOICE_MODE']._serialized_start=1334
+  _globals['_TOOLCHOICE_MODE']._serialized_end=1427
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,7 @@ class Message(_message.Message):
     def __init__(self, role: _Optional[_Union[Role, str]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class Part(_message.Message):
-    __slots__ = ("text", "image", "audio", "file", "tool_call", "tool_result", "reasoning", "opaque", "signature")
+    __slots__ = ("text", "image", "audio", "file", "tool_call", "tool_result", "reasoning", "opaque", "signature", "signed_by")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class Part(_message.Message):
     REASONING_FIELD_NUMBER: _ClassVar[int]
     OPAQUE_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_BY_FIELD_NUMBER: _ClassVar[int]
     text: str
     image: Media
     audio: Media
@@ -50,7 +51,8 @@ class Part(_message.Message):
     reasoning: Reasoning
     opaque: OpaquePart
     signature: bytes
-    def __init__(self, text: _Optional[str] = ..., image: _Optional[_Union[Media, _Mapping]] = ..., audio: _Optional[_Union[Media, _Mapping]] = ..., file: _Optional[_Union[Media, _Mapping]] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., reasoning: _Optional[_Union[Reasoning, _Mapping]] = ..., opaque: _Optional[_Union[OpaquePart, _Mapping]] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    signed_by: str
+    def __init__(self, text: _Optional[str] = ..., image: _Optional[_Union[Media, _Mapping]] = ..., audio: _Optional[_Union[Media, _Mapping]] = ..., file: _Optional[_Union[Media, _Mapping]] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., reasoning: _Optional[_Union[Reasoning, _Mapping]] = ..., opaque: _Optional[_Union[OpaquePart, _Mapping]] = ..., signature: _Optional[bytes] = ..., signed_by: _Optional[str] = ...) -> None: ...
 
 class Media(_message.Message):
     __slots__ = ("data", "uri", "mime_type", "filename")

@@ -218,64 +218,74 @@ class Queued(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., reason: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("request_id", "provider", "model", "attempt", "cache_status", "cache_age")
+    __slots__ = ("request_id", "provider", "model", "attempt", "cache_status", "cache_age", "replayed")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     CACHE_STATUS_FIELD_NUMBER: _ClassVar[int]
     CACHE_AGE_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     provider: str
     model: str
     attempt: int
     cache_status: CacheStatus
     cache_age: _duration_pb2.Duration
-    def __init__(self, request_id: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., cache_status: _Optional[_Union[CacheStatus, str]] = ..., cache_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    replayed: bool
+    def __init__(self, request_id: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., cache_status: _Optional[_Union[CacheStatus, str]] = ..., cache_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class TextDelta(_message.Message):
-    __slots__ = ("text", "part", "signature")
+    __slots__ = ("text", "part", "signature", "signed_by")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_BY_FIELD_NUMBER: _ClassVar[int]
     text: str
     part: int
     signature: bytes
-    def __init__(self, text: _Optional[str] = ..., part: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    signed_by: str
+    def __init__(self, text: _Optional[str] = ..., part: _Optional[int] = ..., signature: _Optional[bytes] = ..., signed_by: _Optional[str] = ...) -> None: ...
 
 class ReasoningDelta(_message.Message):
-    __slots__ = ("text", "part", "signature", "redacted")
+    __slots__ = ("text", "part", "signature", "redacted", "signed_by")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     REDACTED_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_BY_FIELD_NUMBER: _ClassVar[int]
     text: str
     part: int
     signature: bytes
     redacted: bytes
-    def __init__(self, text: _Optional[str] = ..., part: _Optional[int] = ..., signature: _Optional[bytes] = ..., redacted: _Optional[bytes] = ...) -> None: ...
+    signed_by: str
+    def __init__(self, text: _Optional[str] = ..., part: _Optional[int] = ..., signature: _Optional[bytes] = ..., redacted: _Optional[bytes] = ..., signed_by: _Optional[str] = ...) -> None: ...
 
 class ToolCallDelta(_message.Message):
-    __slots__ = ("part", "id", "name", "arguments_json", "signature")
+    __slots__ = ("part", "id", "name", "arguments_json", "signature", "signed_by")
     PART_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_JSON_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_BY_FIELD_NUMBER: _ClassVar[int]
     part: int
     id: str
     name: str
     arguments_json: str
     signature: bytes
-    def __init__(self, part: _Optional[int] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    signed_by: str
+    def __init__(self, part: _Optional[int] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., arguments_json: _Optional[str] = ..., signature: _Optional[bytes] = ..., signed_by: _Optional[str] = ...) -> None: ...
 
 class OpaqueDelta(_message.Message):
-    __slots__ = ("part", "opaque")
+    __slots__ = ("part", "opaque", "signed_by")
     PART_FIELD_NUMBER: _ClassVar[int]
     OPAQUE_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_BY_FIELD_NUMBER: _ClassVar[int]
     part: int
     opaque: _content_pb2.OpaquePart
-    def __init__(self, part: _Optional[int] = ..., opaque: _Optional[_Union[_content_pb2.OpaquePart, _Mapping]] = ...) -> None: ...
+    signed_by: str
+    def __init__(self, part: _Optional[int] = ..., opaque: _Optional[_Union[_content_pb2.OpaquePart, _Mapping]] = ..., signed_by: _Optional[str] = ...) -> None: ...
 
 class Completed(_message.Message):
     __slots__ = ("finish_reason", "provider_finish_reason", "usage", "cost", "attempts", "timings", "response_id", "response_model", "warnings", "stop_sequence")

@@ -67,7 +67,8 @@ class GenerationServiceServicer:
     """
 
     def Generate(self, request, context):
-        """Streams an answer as it is made. Cancelling the call cancels the provider's work.
+        """Streams an answer as it is made. Cancelling the call cancels the provider's work, unless the caller can come
+        back: the request is resumable, or has an idempotency key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,9 @@ class GenerationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GenerationServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateResponse]
-    """Streams an answer as it is made. Cancelling the call cancels the provider's work."""
+    """Streams an answer as it is made. Cancelling the call cancels the provider's work, unless the caller can come
+    back: the request is resumable, or has an idempotency key.
+    """
     ResumeGenerate: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.ResumeGenerateRequest, _generation_service_pb2.ResumeGenerateResponse]
     """Continues the stream of a request that asked to be resumable, without a gap or a repeat."""
     Complete: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.CompleteRequest, _generation_service_pb2.CompleteResponse]
@@ -55,7 +57,9 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Streams an answer as it is made. Cancelling the call cancels the provider's work."""
+    """Streams an answer as it is made. Cancelling the call cancels the provider's work, unless the caller can come
+    back: the request is resumable, or has an idempotency key.
+    """
     ResumeGenerate: _aio.UnaryStreamMultiCallable[_generation_service_pb2.ResumeGenerateRequest, _generation_service_pb2.ResumeGenerateResponse]  # type: ignore[assignment]
     """Continues the stream of a request that asked to be resumable, without a gap or a repeat."""
     Complete: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.CompleteRequest, _generation_service_pb2.CompleteResponse]  # type: ignore[assignment]
@@ -75,7 +79,9 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generation_pb2.GenerateResponse], _abc.AsyncIterator[_generation_pb2.GenerateResponse]]:
-        """Streams an answer as it is made. Cancelling the call cancels the provider's work."""
+        """Streams an answer as it is made. Cancelling the call cancels the provider's work, unless the caller can come
+        back: the request is resumable, or has an idempotency key.
+        """
 
     @_abc_1.abstractmethod
     def ResumeGenerate(

@@ -29,59 +29,61 @@ from outrider.v1 import generation_service_pb2 as outrider_dot_v1_dot_generation
 from outrider.v1 import usage_pb2 as outrider_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1doutrider/v1/job_service.proto\x12\x0boutrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1coutrider/v1/generation.proto\x1a$outrider/v1/generation_service.proto\x1a\x17outrider/v1/usage.proto\"\xa5\x05\n\x03Job\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x15.outrider.v1.JobStateR\x05state\x12\x34\n\x08priority\x18\x03 \x01(\x0e\x32\x18.outrider.v1.JobPriorityR\x08priority\x12\x14\n\x05model\x18\x04 \x01(\tR\x05model\x12:\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32\x18.outrider.v1.AttributionR\x0b\x61ttribution\x12\x16\n\x06\x63\x61ller\x18\x06 \x01(\tR\x06\x63\x61ller\x12\x19\n\x08\x62\x61tch_id\x18\x07 \x01(\tR\x07\x62\x61tchId\x12=\n\x0csubmitted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bsubmittedAt\x12\x39\n\nstarted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12\x35\n\x08\x65nded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndedAt\x12\x39\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12\x14\n\x05tries\x18\x0c \x01(\rR\x05tries\x12\x16\n\x06reason\x18\r \x01(\tR\x06reason\x12\x18\n\x07message\x18\x0e \x01(\tR\x07message\x12(\n\x05usage\x18\x0f \x01(\x0b\x32\x12.outrider.v1.UsageR\x05usage\x12%\n\x04\x63ost\x18\x10 \x01(\x0b\x32\x11.outrider.v1.CostR\x04\x63ost\x12\x1a\n\x08position\x18\x11 \x01(\x04R\x08position\"\xa5\x01\n\nJobOptions\x12\x34\n\x08priority\x18\x01 \x01(\x0e\x32\x18.outrider.v1.JobPriorityR\x08priority\x12+\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12$\n\x0bmax_retries\x18\x03 \x01(\rH\x00R\nmaxRetries\x88\x01\x01\x42\x0e\n\x0c_max_retries\"}\n\x10SubmitJobRequest\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32\x1c.outrider.v1.GenerateRequestR\x07request\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32\x17.outrider.v1.JobOptionsR\x07options\"S\n\x11SubmitJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x10.outrider.v1.JobR\x03job\x12\x1a\n\x08\x65xisting\x18\x02 \x01(\x08R\x08\x65xisting\"&\n\rGetJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"4\n\x0eGetJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x10.outrider.v1.JobR\x03job\"O\n\x0fWatchJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04R\rafterSequence\"\xba\x01\n\x10WatchJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x10.outrider.v1.JobH\x00R\x03job\x12?\n\ngeneration\x18\x02 \x01(\x0b\x32\x1d.outrider.v1.GenerateResponseH\x00R\ngeneration\x12\x36\n\trestarted\x18\x03 \x01(\x0b\x32\x16.outrider.v1.RestartedH\x00R\trestartedB\x07\n\x05\x65vent\"!\n\tRestarted\x12\x14\n\x05tries\x18\x01 \x01(\rR\x05tries\",\n\x13GetJobResultRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"u\n\x14GetJobResultResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x10.outrider.v1.JobR\x03job\x12\x39\n\x08response\x18\x02 \x01(\x0b\x32\x1d.outrider.v1.CompleteResponseR\x08response\")\n\x10\x43\x61ncelJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"7\n\x11\x43\x61ncelJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x10.outrider.v1.JobR\x03job\"\xaf\x01\n\x0fListJobsRequest\x12-\n\x06states\x18\x01 \x03(\x0e\x32\x15.outrider.v1.JobStateR\x06states\x12\x19\n\x08\x62\x61tch_id\x18\x02 \x01(\tR\x07\x62\x61tchId\x12\x16\n\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x1b\n\tpage_size\x18\x04 \x01(\rR\x08pageSize\x12\x1d\n\npage_token\x18\x05 \x01(\tR\tpageToken\"`\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.outrider.v1.JobR\x04jobs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x81\x01\n\x12SubmitBatchRequest\x12\x38\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.outrider.v1.GenerateRequestR\x08requests\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32\x17.outrider.v1.JobOptionsR\x07options\"I\n\x13SubmitBatchResponse\x12\x19\n\x08\x62\x61tch_id\x18\x01 \x01(\tR\x07\x62\x61tchId\x12\x17\n\x07job_ids\x18\x02 \x03(\tR\x06jobIds\"H\n\x11WatchBatchRequest\x12\x19\n\x08\x62\x61tch_id\x18\x01 \x01(\tR\x07\x62\x61tchId\x12\x18\n\x07results\x18\x02 \x01(\x08R\x07results\"\x8b\x01\n\x12WatchBatchResponse\x12\x38\n\x08progress\x18\x01 \x01(\x0b\x32\x1a.outrider.v1.BatchProgressH\x00R\x08progress\x12\x32\n\x06result\x18\x02 \x01(\x0b\x32\x18.outrider.v1.BatchResultH\x00R\x06resultB\x07\n\x05\x65vent\"\xdf\x01\n\rBatchProgress\x12\x14\n\x05total\x18\x01 \x01(\rR\x05total\x12\x16\n\x06queued\x18\x02 \x01(\rR\x06queued\x12\x1e\n\nprocessing\x18\x03 \x01(\rR\nprocessing\x12\x1c\n\tcompleted\x18\x04 \x01(\rR\tcompleted\x12\x16\n\x06\x66\x61iled\x18\x05 \x01(\rR\x06\x66\x61iled\x12\x12\n\x04rate\x18\x06 \x01(\x01R\x04rate\x12\x36\n\ttime_left\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08timeLeft\"\x82\x01\n\x0b\x42\x61tchResult\x12\x14\n\x05index\x18\x01 \x01(\rR\x05index\x12\"\n\x03job\x18\x02 \x01(\x0b\x32\x10.outrider.v1.JobR\x03job\x12\x39\n\x08response\x18\x03 \x01(\x0b\x32\x1d.outrider.v1.CompleteResponseR\x08response*\xb4\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x18\n\x14JOB_STATE_PROCESSING\x10\x02\x12\x17\n\x13JOB_STATE_COMPLETED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x15\n\x11JOB_STATE_EXPIRED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06*q\n\x0bJobPriority\x12\x1c\n\x18JOB_PRIORITY_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_PRIORITY_LOW\x10\x01\x12\x17\n\x13JOB_PRIORITY_NORMAL\x10\x02\x12\x15\n\x11JOB_PRIORITY_HIGH\x10\x03\x32\xf3\x04\n\nJobService\x12J\n\tSubmitJob\x12\x1d.outrider.v1.SubmitJobRequest\x1a\x1e.outrider.v1.SubmitJobResponse\x12\x41\n\x06GetJob\x12\x1a.outrider.v1.GetJobRequest\x1a\x1b.outrider.v1.GetJobResponse\x12I\n\x08WatchJob\x12\x1c.outrider.v1.WatchJobRequest\x1a\x1d.outrider.v1.WatchJobResponse0\x01\x12S\n\x0cGetJobResult\x12 .outrider.v1.GetJobResultRequest\x1a!.outrider.v1.GetJobResultResponse\x12J\n\tCancelJob\x12\x1d.outrider.v1.CancelJobRequest\x1a\x1e.outrider.v1.CancelJobResponse\x12G\n\x08ListJobs\x12\x1c.outrider.v1.ListJobsRequest\x1a\x1d.outrider.v1.ListJobsResponse\x12P\n\x0bSubmitBatch\x12\x1f.outrider.v1.SubmitBatchRequest\x1a .outrider.v1.SubmitBatchResponse\x12O\n\nWatchBatch\x12\x1e.outrider.v1.WatchBatchRequest\x1a\x1f.outrider.v1.WatchBatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1doutrider/v1/job_service.proto\x12\x0boutrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1coutrider/v1/generation.proto\x1a$outrider/v1/generation_service.proto\x1a\x17outrider/v1/usage.proto\"\x98\x06\n\x03Job\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x15.outrider.v1.JobStateR\x05state\x12\x34\n\x08priority\x18\x03 \x01(\x0e\x32\x18.outrider.v1.JobPriorityR\x08priority\x12\x14\n\x05model\x18\x04 \x01(\tR\x05model\x12:\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32\x18.outrider.v1.AttributionR\x0b\x61ttribution\x12\x16\n\x06\x63\x61ller\x18\x06 \x01(\tR\x06\x63\x61ller\x12\x19\n\x08\x62\x61tch_id\x18\x07 \x01(\tR\x07\x62\x61tchId\x12=\n\x0csubmitted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bsubmittedAt\x12\x39\n\nstarted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12\x35\n\x08\x65nded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndedAt\x12\x39\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12\x14\n\x05tries\x18\x0c \x01(\rR\x05tries\x12\x16\n\x06reason\x18\r \x01(\tR\x06reason\x12\x18\n\x07message\x18\x0e \x01(\tR\x07message\x12(\n\x05usage\x18\x0f \x01(\x0b\x32\x12.outrider.v1.UsageR\x05usage\x12%\n\x04\x63ost\x18\x10 \x01(\x0b\x32\x11.outrider.v1.CostR\x04\x63ost\x12\x1a\n\x08position\x18\x11 \x01(\x04R\x08position\x12\x16\n\x06target\x18\x12 \x01(\tR\x06target\x12\x1f\n\x0b\x62\x61tch_index\x18\x13 \x01(\rR\nbatchIndex\x12\x38\n\x07\x66\x61ilure\x18\x14 \x01(\x0b\x32\x1e.outrider.v1.GenerationFailureR\x07\x66\x61ilure\"\xa5\x01\n\nJobOptions\x12\x34\n\x08priority\x18\x01 \x01(\x0e\x32\x18.outrider.v1.JobPriorityR\x08priority\x12+\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12$\n\x0bmax_retries\x18\x03 \x01(\rH\x00R\nmaxRetries\x88\x01\x01\x42\x0e\n\x0c_max_retries\"}\n\x10SubmitJobRequest\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32\x1c.outrider.v1.GenerateRequestR\x07request\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32\x17.outrider.v1.JobOptionsR\x07options\"S\n\x11SubmitJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x10.outrider.v1.JobR\x03job\x12\x1a\n\x08\x65xisting\x18\x02 \x01(\x08R\x08\x65xisting\"&\n\rGetJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"4\n\x0eGetJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x10.outrider.v1.JobR\x03job\"O\n\x0fWatchJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04R\rafterSequence\"\xba\x01\n\x10WatchJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x10.outrider.v1.JobH\x00R\x03job\x12?\n\ngeneration\x18\x02 \x01(\x0b\x32\x1d.outrider.v1.GenerateResponseH\x00R\ngeneration\x12\x36\n\trestarted\x18\x03 \x01(\x0b\x32\x16.outrider.v1.RestartedH\x00R\trestartedB\x07\n\x05\x65vent\"!\n\tRestarted\x12\x14\n\x05tries\x18\x01 \x01(\rR\x05tries\",\n\x13GetJobResultRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"u\n\x14GetJobResultResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x10.outrider.v1.JobR\x03job\x12\x39\n\x08response\x18\x02 \x01(\x0b\x32\x1d.outrider.v1.CompleteResponseR\x08response\")\n\x10\x43\x61ncelJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"7\n\x11\x43\x61ncelJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x10.outrider.v1.JobR\x03job\"\xaf\x01\n\x0fListJobsRequest\x12-\n\x06states\x18\x01 \x03(\x0e\x32\x15.outrider.v1.JobStateR\x06states\x12\x19\n\x08\x62\x61tch_id\x18\x02 \x01(\tR\x07\x62\x61tchId\x12\x16\n\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x1b\n\tpage_size\x18\x04 \x01(\rR\x08pageSize\x12\x1d\n\npage_token\x18\x05 \x01(\tR\tpageToken\"`\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.outrider.v1.JobR\x04jobs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x81\x01\n\x12SubmitBatchRequest\x12\x38\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.outrider.v1.GenerateRequestR\x08requests\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32\x17.outrider.v1.JobOptionsR\x07options\"I\n\x13SubmitBatchResponse\x12\x19\n\x08\x62\x61tch_id\x18\x01 \x01(\tR\x07\x62\x61tchId\x12\x17\n\x07job_ids\x18\x02 \x03(\tR\x06jobIds\"H\n\x11WatchBatchRequest\x12\x19\n\x08\x62\x61tch_id\x18\x01 \x01(\tR\x07\x62\x61tchId\x12\x18\n\x07results\x18\x02 \x01(\x08R\x07results\"\x8b\x01\n\x12WatchBatchResponse\x12\x38\n\x08progress\x18\x01 \x01(\x0b\x32\x1a.outrider.v1.BatchProgressH\x00R\x08progress\x12\x32\n\x06result\x18\x02 \x01(\x0b\x32\x18.outrider.v1.BatchResultH\x00R\x06resultB\x07\n\x05\x65vent\"\x90\x02\n\rBatchProgress\x12\x14\n\x05total\x18\x01 \x01(\rR\x05total\x12\x16\n\x06queued\x18\x02 \x01(\rR\x06queued\x12\x1e\n\nprocessing\x18\x03 \x01(\rR\nprocessing\x12\x1c\n\tcompleted\x18\x04 \x01(\rR\tcompleted\x12\x16\n\x06\x66\x61iled\x18\x05 \x01(\rR\x06\x66\x61iled\x12\x12\n\x04rate\x18\x06 \x01(\x01R\x04rate\x12\x36\n\ttime_left\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08timeLeft\x12/\n\x06groups\x18\x08 \x03(\x0b\x32\x17.outrider.v1.BatchGroupR\x06groups\"\x8e\x02\n\nBatchGroup\x12\x1a\n\x08provider\x18\x01 \x01(\tR\x08provider\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x14\n\x05total\x18\x03 \x01(\rR\x05total\x12\x16\n\x06queued\x18\x04 \x01(\rR\x06queued\x12\x1e\n\nprocessing\x18\x05 \x01(\rR\nprocessing\x12\x1c\n\tcompleted\x18\x06 \x01(\rR\tcompleted\x12\x16\n\x06\x66\x61iled\x18\x07 \x01(\rR\x06\x66\x61iled\x12\x12\n\x04rate\x18\x08 \x01(\x01R\x04rate\x12\x36\n\ttime_left\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x08timeLeft\"\x82\x01\n\x0b\x42\x61tchResult\x12\x14\n\x05index\x18\x01 \x01(\rR\x05index\x12\"\n\x03job\x18\x02 \x01(\x0b\x32\x10.outrider.v1.JobR\x03job\x12\x39\n\x08response\x18\x03 \x01(\x0b\x32\x1d.outrider.v1.CompleteResponseR\x08response*\xb4\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x18\n\x14JOB_STATE_PROCESSING\x10\x02\x12\x17\n\x13JOB_STATE_COMPLETED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x15\n\x11JOB_STATE_EXPIRED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06*q\n\x0bJobPriority\x12\x1c\n\x18JOB_PRIORITY_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_PRIORITY_LOW\x10\x01\x12\x17\n\x13JOB_PRIORITY_NORMAL\x10\x02\x12\x15\n\x11JOB_PRIORITY_HIGH\x10\x03\x32\xf3\x04\n\nJobService\x12J\n\tSubmitJob\x12\x1d.outrider.v1.SubmitJobRequest\x1a\x1e.outrider.v1.SubmitJobResponse\x12\x41\n\x06GetJob\x12\x1a.outrider.v1.GetJobRequest\x1a\x1b.outrider.v1.GetJobResponse\x12I\n\x08WatchJob\x12\x1c.outrider.v1.WatchJobRequest\x1a\x1d.outrider.v1.WatchJobResponse0\x01\x12S\n\x0cGetJobResult\x12 .outrider.v1.GetJobResultRequest\x1a!.outrider.v1.GetJobResultResponse\x12J\n\tCancelJob\x12\x1d.outrider.v1.CancelJobRequest\x1a\x1e.outrider.v1.CancelJobResponse\x12G\n\x08ListJobs\x12\x1c.outrider.v1.ListJobsRequest\x1a\x1d.outrider.v1.ListJobsResponse\x12P\n\x0bSubmitBatch\x12\x1f.outrider.v1.SubmitBatchRequest\x1a .outrider.v1.SubmitBatchResponse\x12O\n\nWatchBatch\x12\x1e.outrider.v1.WatchBatchRequest\x1a\x1f.outrider.v1.WatchBatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'outrider.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=2987
-  _globals['_JOBSTATE']._serialized_end=3167
-  _globals['_JOBPRIORITY']._serialized_start=3169
-  _globals['_JOBPRIORITY']._serialized_end=3282
+  _globals['_JOBSTATE']._serialized_start=3424
+  _globals['_JOBSTATE']._serialized_end=3604
+  _globals['_JOBPRIORITY']._serialized_start=3606
+  _globals['_JOBPRIORITY']._serialized_end=3719
   _globals['_JOB']._serialized_start=205
-  _globals['_JOB']._serialized_end=882
-  _globals['_JOBOPTIONS']._serialized_start=885
-  _globals['_JOBOPTIONS']._serialized_end=1050
-  _globals['_SUBMITJOBREQUEST']._serialized_start=1052
-  _globals['_SUBMITJOBREQUEST']._serialized_end=1177
-  _globals['_SUBMITJOBRESPONSE']._serialized_start=1179
-  _globals['_SUBMITJOBRESPONSE']._serialized_end=1262
-  _globals['_GETJOBREQUEST']._serialized_start=1264
-  _globals['_GETJOBREQUEST']._serialized_end=1302
-  _globals['_GETJOBRESPONSE']._serialized_start=1304
-  _globals['_GETJOBRESPONSE']._serialized_end=1356
-  _globals['_WATCHJOBREQUEST']._serialized_start=1358
-  _globals['_WATCHJOBREQUEST']._serialized_end=1437
-  _globals['_WATCHJOBRESPONSE']._serialized_start=1440
-  _globals['_WATCHJOBRESPONSE']._serialized_end=1626
-  _globals['_RESTARTED']._serialized_start=1628
-  _globals['_RESTARTED']._serialized_end=1661
-  _globals['_GETJOBRESULTREQUEST']._serialized_start=1663
-  _globals['_GETJOBRESULTREQUEST']._serialized_end=1707
-  _globals['_GETJOBRESULTRESPONSE']._serialized_start=1709
-  _globals['_GETJOBRESULTRESPONSE']._serialized_end=1826
-  _globals['_CANCELJOBREQUEST']._serialized_start=1828
-  _globals['_CANCELJOBREQUEST']._serialized_end=1869
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1871
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1926
-  _globals['_LISTJOBSREQUEST']._serialized_start=1929
-  _globals['_LISTJOBSREQUEST']._serialized_end=2104
-  _globals['_LISTJOBSRESPONSE']._serialized_start=2106
-  _globals['_LISTJOBSRESPONSE']._serialized_end=2202
-  _globals['_SUBMITBATCHREQUEST']._serialized_start=2205
-  _globals['_SUBMITBATCHREQUEST']._serialized_end=2334
-  _globals['_SUBMITBATCHRESPONSE']._serialized_start=2336
-  _globals['_SUBMITBATCHRESPONSE']._serialized_end=2409
-  _globals['_WATCHBATCHREQUEST']._serialized_start=2411
-  _globals['_WATCHBATCHREQUEST']._serialized_end=2483
-  _globals['_WATCHBATCHRESPONSE']._serialized_start=2486
-  _globals['_WATCHBATCHRESPONSE']._serialized_end=2625
-  _globals['_BATCHPROGRESS']._serialized_start=2628
-  _globals['_BATCHPROGRESS']._serialized_end=2851
-  _globals['_BATCHRESULT']._serialized_start=2854
-  _globals['_BATCHRESULT']._serialized_end=2984
-  _globals['_JOBSERVICE']._serialized_start=3285
-  _globals['_JOBSERVICE']._serialized_end=3912
+  _globals['_JOB']._serialized_end=997
+  _globals['_JOBOPTIONS']._serialized_start=1000
+  _globals['_JOBOPTIONS']._serialized_end=1165
+  _globals['_SUBMITJOBREQUEST']._serialized_start=1167
+  _globals['_SUBMITJOBREQUEST']._serialized_end=1292
+  _globals['_SUBMITJOBRESPONSE']._serialized_start=1294
+  _globals['_SUBMITJOBRESPONSE']._serialized_end=1377
+  _globals['_GETJOBREQUEST']._serialized_start=1379
+  _globals['_GETJOBREQUEST']._serialized_end=1417
+  _globals['_GETJOBRESPONSE']._serialized_start=1419
+  _globals['_GETJOBRESPONSE']._serialized_end=1471
+  _globals['_WATCHJOBREQUEST']._serialized_start=1473
+  _globals['_WATCHJOBREQUEST']._serialized_end=1552
+  _globals['_WATCHJOBRESPONSE']._serialized_start=1555
+  _globals['_WATCHJOBRESPONSE']._serialized_end=1741
+  _globals['_RESTARTED']._serialized_start=1743
+  _globals['_RESTARTED']._serialized_end=1776
+  _globals['_GETJOBRESULTREQUEST']._serialized_start=1778
+  _globals['_GETJOBRESULTREQUEST']._serialized_end=1822
+  _globals['_GETJOBRESULTRESPONSE']._serialized_start=1824
+  _globals['_GETJOBRESULTRESPONSE']._serialized_end=1941
+  _globals['_CANCELJOBREQUEST']._serialized_start=1943
+  _globals['_CANCELJOBREQUEST']._serialized_end=1984
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1986
+  _globals['_CANCELJOBRESPONSE']._serialized_end=2041
+  _globals['_LISTJOBSREQUEST']._serialized_start=2044
+  _globals['_LISTJOBSREQUEST']._serialized_end=2219
+  _globals['_LISTJOBSRESPONSE']._serialized_start=2221
+  _globals['_LISTJOBSRESPONSE']._serialized_end=2317
+  _globals['_SUBMITBATCHREQUEST']._serialized_start=2320
+  _globals['_SUBMITBATCHREQUEST']._serialized_end=2449
+  _globals['_SUBMITBATCHRESPONSE']._serialized_start=2451
+  _globals['_SUBMITBATCHRESPONSE']._serialized_end=2524
+  _globals['_WATCHBATCHREQUEST']._serialized_start=2526
+  _globals['_WATCHBATCHREQUEST']._serialized_end=2598
+  _globals['_WATCHBATCHRESPONSE']._serialized_start=2601
+  _globals['_WATCHBATCHRESPONSE']._serialized_end=2740
+  _globals['_BATCHPROGRESS']._serialized_start=2743
+  _globals['_BATCHPROGRESS']._serialized_end=3015
+  _globals['_BATCHGROUP']._serialized_start=3018
+  _globals['_BATCHGROUP']._serialized_end=3288
+  _globals['_BATCHRESULT']._serialized_start=3291
+  _globals['_BATCHRESULT']._serialized_end=3421
+  _globals['_JOBSERVICE']._serialized_start=3722
+  _globals['_JOBSERVICE']._serialized_end=4349
 # @@protoc_insertion_point(module_scope)

@@ -43,7 +43,7 @@ JOB_PRIORITY_NORMAL: JobPriority
 JOB_PRIORITY_HIGH: JobPriority
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "state", "priority", "model", "attribution", "caller", "batch_id", "submitted_at", "started_at", "ended_at", "expires_at", "tries", "reason", "message", "usage", "cost", "position")
+    __slots__ = ("job_id", "state", "priority", "model", "attribution", "caller", "batch_id", "submitted_at", "started_at", "ended_at", "expires_at", "tries", "reason", "message", "usage", "cost", "position", "target", "batch_index", "failure")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,9 @@ class Job(_message.Message):
     USAGE_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    BATCH_INDEX_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     state: JobState
     priority: JobPriority
@@ -78,7 +81,10 @@ class Job(_message.Message):
     usage: _usage_pb2.Usage
     cost: _usage_pb2.Cost
     position: int
-    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., priority: _Optional[_Union[JobPriority, str]] = ..., model: _Optional[str] = ..., attribution: _Optional[_Union[_generation_pb2.Attribution, _Mapping]] = ..., caller: _Optional[str] = ..., batch_id: _Optional[str] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tries: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., cost: _Optional[_Union[_usage_pb2.Cost, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+    target: str
+    batch_index: int
+    failure: _usage_pb2.GenerationFailure
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., priority: _Optional[_Union[JobPriority, str]] = ..., model: _Optional[str] = ..., attribution: _Optional[_Union[_generation_pb2.Attribution, _Mapping]] = ..., caller: _Optional[str] = ..., batch_id: _Optional[str] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tries: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., cost: _Optional[_Union[_usage_pb2.Cost, _Mapping]] = ..., position: _Optional[int] = ..., target: _Optional[str] = ..., batch_index: _Optional[int] = ..., failure: _Optional[_Union[_usage_pb2.GenerationFailure, _Mapping]] = ...) -> None: ...
 
 class JobOptions(_message.Message):
     __slots__ = ("priority", "ttl", "max_retries")
@@ -223,7 +229,7 @@ class WatchBatchResponse(_message.Message):
     def __init__(self, progress: _Optional[_Union[BatchProgress, _Mapping]] = ..., result: _Optional[_Union[BatchResult, _Mapping]] = ...) -> None: ...
 
 class BatchProgress(_message.Message):
-    __slots__ = ("total", "queued", "processing", "completed", "failed", "rate", "time_left")
+    __slots__ = ("total", "queued", "processing", "completed", "failed", "rate", "time_left", "groups")
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     PROCESSING_FIELD_NUMBER: _ClassVar[int]
@@ -231,6 +237,7 @@ class BatchProgress(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     RATE_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     total: int
     queued: int
     processing: int
@@ -238,7 +245,30 @@ class BatchProgress(_message.Message):
     failed: int
     rate: float
     time_left: _duration_pb2.Duration
-    def __init__(self, total: _Optional[int] = ..., queued: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., failed: _Optional[int] = ..., rate: _Optional[float] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    groups: _containers.RepeatedCompositeFieldContainer[BatchGroup]
+    def __init__(self, total: _Optional[int] = ..., queued: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., failed: _Optional[int] = ..., rate: _Optional[float] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., groups: _Optional[_Iterable[_Union[BatchGroup, _Mapping]]] = ...) -> None: ...
+
+class BatchGroup(_message.Message):
+    __slots__ = ("provider", "model", "total", "queued", "processing", "completed", "failed", "rate", "time_left")
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    PROCESSING_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
+    provider: str
+    model: str
+    total: int
+    queued: int
+    processing: int
+    completed: int
+    failed: int
+    rate: float
+    time_left: _duration_pb2.Duration
+    def __init__(self, provider: _Optional[str] = ..., model: _Optional[str] = ..., total: _Optional[int] = ..., queued: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., failed: _Optional[int] = ..., rate: _Optional[float] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class BatchResult(_message.Message):
     __slots__ = ("index", "job", "response")

@@ -79,7 +79,7 @@ class Cost(_message.Message):
     def __init__(self, total_nano_usd: _Optional[int] = ..., input_nano_usd: _Optional[int] = ..., cached_input_nano_usd: _Optional[int] = ..., cache_write_nano_usd: _Optional[int] = ..., output_nano_usd: _Optional[int] = ..., estimated: _Optional[bool] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("provider", "model", "outcome", "reason", "upstream_status", "duration", "waited", "hedge", "cost")
+    __slots__ = ("provider", "model", "outcome", "reason", "upstream_status", "duration", "waited", "hedge", "cost", "usage")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OUTCOME_UNSPECIFIED: _ClassVar[Attempt.Outcome]
@@ -103,6 +103,7 @@ class Attempt(_message.Message):
     WAITED_FIELD_NUMBER: _ClassVar[int]
     HEDGE_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     provider: str
     model: str
     outcome: Attempt.Outcome
@@ -112,7 +113,8 @@ class Attempt(_message.Message):
     waited: _duration_pb2.Duration
     hedge: bool
     cost: Cost
-    def __init__(self, provider: _Optional[str] = ..., model: _Optional[str] = ..., outcome: _Optional[_Union[Attempt.Outcome, str]] = ..., reason: _Optional[str] = ..., upstream_status: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., waited: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., hedge: _Optional[bool] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ...) -> None: ...
+    usage: Usage
+    def __init__(self, provider: _Optional[str] = ..., model: _Optional[str] = ..., outcome: _Optional[_Union[Attempt.Outcome, str]] = ..., reason: _Optional[str] = ..., upstream_status: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., waited: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., hedge: _Optional[bool] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("total", "time_to_first_content", "waited")
