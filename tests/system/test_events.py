@@ -42,7 +42,7 @@ async def test_a_request_is_told_of_everywhere(tmp_path: Path) -> None:
             with pytest.raises(grpc.aio.AioRpcError):
                 await sidecar.generation.Complete(v1.CompleteRequest(request=ask("nobody/knows")))
             completed, failed = (await watch.read()).event, (await watch.read()).event
-            await hook.until(2)
+            await hook.until(3)
             assert await sidecar.counted('outrider_events_delivered_total{channel="webhook 127.0.0.1"}') >= 1
         stored = await redis.cli("XRANGE", "outrider:events", "-", "+")
     assert (completed.type, failed.type) == ("dev.outrider.request.completed", "dev.outrider.request.failed")
@@ -50,7 +50,8 @@ async def test_a_request_is_told_of_everywhere(tmp_path: Path) -> None:
     facts = json.loads(completed.data_json)
     assert (facts["tenant"], facts["provider"], facts["outcome"]) == ("acme", "simulated", "succeeded")
     assert json.loads(failed.data_json)["reason"] == "MODEL_UNKNOWN"
-    assert [each["id"] for each in hook.events] == [completed.id, failed.id]
+    assert [each["type"] for each in hook.events[:1]] == ["dev.outrider.config.loaded"]
+    assert [each["id"] for each in hook.events[1:]] == [completed.id, failed.id]
     assert stored.index(completed.id) < stored.index(failed.id)
     assert "a secret" not in f"{completed} {failed} {hook.requests} {stored}"
 
@@ -58,7 +59,7 @@ async def test_a_request_is_told_of_everywhere(tmp_path: Path) -> None:
 async def test_a_drain_tells_what_it_ends(tmp_path: Path) -> None:
     """Row 15: watches end with DRAINING at once; what happens until the end is delivered before it."""
     async with receiving() as hook:
-        events = {"webhooks": [{"url": hook.url, "secret": SECRET}]}
+        events = {"webhooks": [{"url": hook.url, "secret": SECRET, "types": ["dev.outrider.request"]}]}
         slow = {"simulated": {"simulated": {"script": "one two ", "first_token_delay": 0, "pace": 1.0}}}
         async with serving(tmp_path, providers=slow, events=events) as child, calling(child.port) as caller:
             watch = EventServiceStub(caller.channel).WatchEvents(v1.WatchEventsRequest(), timeout=PATIENCE)
@@ -77,7 +78,7 @@ async def test_a_drain_tells_what_it_ends(tmp_path: Path) -> None:
 async def test_a_webhook_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
     """Row 15: a drain waits 2 s for channels and tells what they did not take; no secret is logged."""
     async with receiving(*[HANG] * 10) as hook:
-        events = {"webhooks": [{"url": hook.url, "secret": SECRET}]}
+        events = {"webhooks": [{"url": hook.url, "secret": SECRET, "types": ["dev.outrider.request"]}]}
         async with serving(tmp_path, providers=SIMULATED, events=events) as child:
             async with calling(child.port) as caller:
                 await caller.generation.Complete(v1.CompleteRequest(request=ask("simulated")))

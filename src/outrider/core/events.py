@@ -22,6 +22,8 @@ class EventType(StrEnum):
     BREAKER_CHANGED = "dev.outrider.breaker.changed"
     BUDGET_CROSSED = "dev.outrider.budget.crossed"
     ROUTE_CHANGED = "dev.outrider.route.changed"
+    CONFIG_LOADED = "dev.outrider.config.loaded"
+    SECRET_CHANGED = "dev.outrider.config.secret.changed"  # noqa: S105 - the name of a type
 
 
 def is_beginning(text: str) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from outrider.core.ports import Clock
 
@@ -55,12 +57,20 @@ class KeyFile:
     """A key in a file, such as a mounted Kubernetes secret, looked at again at most once a second.
 
     A new key is taken once the file has rested for a second, so that one half written is not used. While
-    the file is missing, empty or unreadable, the last good key stays.
+    the file is missing, empty or unreadable, the last good key stays. `on_change` is told, on the thread that
+    looked, whether there is a new key, and what the problem is now; it must not raise.
     """
 
-    def __init__(self, path: str | os.PathLike[str], clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        clock: Clock = time.monotonic,
+        on_change: Callable[[bool, str], None] = lambda _taken, _problem: None,
+    ) -> None:
         self._path = Path(path)
         self._clock = clock
+        self._on_change = on_change
+        self._looking = threading.Lock()
         self._key: str | None = None
         self._taken: tuple[int, ...] = ()  # version of the file that the key is from
         self._seen: tuple[int, ...] = ()  # newest version, and since when
@@ -75,17 +85,29 @@ class KeyFile:
     def read(self) -> str | None:
         """The last good key; None where there was none yet."""
         now = self._clock()
-        if now >= self._next_look:
-            self._next_look = now + _INTERVAL
-            self._look()
+        # The thread that writes the log asks, too; one of two is enough to look.
+        if now >= self._next_look and self._looking.acquire(blocking=False):
+            try:
+                self._next_look = now + _INTERVAL
+                self._look_again()
+            finally:
+                self._looking.release()
         return self._key
+
+    def _look_again(self) -> None:
+        before = self._key, self.problem
+        self._look()
+        if before != (self._key, self.problem):
+            self._on_change(before[0] != self._key, self.problem)
 
     def _look(self, *, first: bool = False) -> None:
         try:
             status = self._path.stat()
             # A rename or a swapped symlink changes the inode, whatever the times say.
             version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-            if version != self._taken and (first or self._rests(version, status.st_mtime)):
+            if version != self._taken:
+                if not (first or self._rests(version, status.st_mtime)):
+                    return
                 self._key = self._load()
                 self._taken = version
         except OSError as error:
