@@ -142,7 +142,7 @@ async def test_a_slow_start_goes_to_the_next_target() -> None:
     """Row 35: alive but silent until the first-event timeout, then the fallback answers."""
     slow, fast = ScriptedProvider([500.0, "late", DONE], name="slow"), ScriptedProvider(["ok", DONE])
     call, start = context("slow/m", "p/m"), now()
-    loop = attempt_loop(upstream(slow, max_attempts=1), upstream(fast))
+    loop = attempt_loop(upstream(slow), upstream(fast))
     assert text_of(await collect(loop, call)) == "ok"
     assert now() - start == pytest.approx(10)
     assert outcomes(call) == ["slow:FAILED:FIRST_EVENT_TIMEOUT", "p:SUCCEEDED:"]

@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 from hypothesis import given
@@ -118,6 +119,40 @@ def test_reports_from_before_a_change_tell_nothing() -> None:
     breaker.abandoned(old)
     assert breaker.state is State.HALF_OPEN
     assert breaker.admit() is not None
+
+
+def test_a_call_that_answers_tells_how_the_target_is_until_it_ends() -> None:
+    """A stream is heard of for as long as it goes on, and then when it ended; a failure is no good news."""
+    breaker, clock, _ = make()
+    first, second = breaker.answering(breaker.epoch), breaker.answering(breaker.epoch)
+    for clock.now in (100, 200):
+        assert (breaker.heard_at, breaker.well_at) == (clock.now, clock.now)
+    breaker.abandoned(first)
+    clock.now = 300
+    assert breaker.well_at == 300
+    breaker.failed(second)
+    clock.now = 400
+    assert (breaker.heard_at, breaker.well_at) == (300, 200)
+
+
+def test_a_call_that_still_answers_once_the_breaker_has_opened_tells_nothing() -> None:
+    """It began when the target was well; the calls after it are what counts."""
+    breaker, clock, _ = make()
+    old = breaker.answering(breaker.epoch)
+    fail(breaker, 3)
+    clock.now = 20
+    assert (breaker.heard_at, breaker.well_at) == (0, -math.inf)
+    breaker.succeeded(old)
+    assert (breaker.heard_at, breaker.state) == (0, State.OPEN)
+    clock.now = 31
+    assert breaker.admit() is None
+    probe = breaker.answering(breaker.epoch)
+    breaker.abandoned(old)
+    clock.now = 40
+    assert breaker.well_at == 40
+    breaker.succeeded(probe)
+    clock.now = 50
+    assert breaker.well_at == 40
 
 
 def test_word_of_recovery_ends_the_pause() -> None:

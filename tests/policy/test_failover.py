@@ -91,7 +91,8 @@ def test_every_failure_that_may_pass_ends_at_the_next_target(reason: Reason) -> 
         dead, alive = provider("dead", [error(reason)]), provider("alive", ["ok", DONE])
         call = context("dead/m", "alive/m")
         assert text_of(await collect(attempt_loop(upstream(dead), upstream(alive)), call)) == "ok"
-        assert len(dead.calls) == 3
+        # Another timeout would use up the caller's time: no second one while others are left.
+        assert len(dead.calls) == (1 if TRAITS[reason].timeout else 3)
         assert alive.called_at[0] == dead.called_at[-1]
 
     run()

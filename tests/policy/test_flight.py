@@ -309,7 +309,7 @@ class Limit:
     def begin(self) -> None:
         self.begun += 1
 
-    async def enter(self, target: Target) -> None:
+    async def enter(self, target: Target, since: float, patience: float) -> None:
         try:
             await asyncio.sleep(self.seconds)
         except asyncio.CancelledError:
@@ -318,6 +318,9 @@ class Limit:
         if self.refusal is not None:
             raise GenerationError(self.refusal, "no")
         self.entered.append(target)
+
+    def leave(self, target: Target) -> None:
+        """Nothing was taken."""
 
 
 class Limited(Shared):

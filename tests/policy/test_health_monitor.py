@@ -161,6 +161,54 @@ async def test_only_idle_providers_are_asked() -> None:
 
 
 @paused
+async def test_an_answer_that_goes_on_is_traffic() -> None:
+    """Who streams for ten minutes is not asked; the minute without traffic begins when the stream ends."""
+    watched = make("a", rhythm=Rhythm(interval=60))
+    task, breaker = watched.start(), watched.breaker("a")
+    await asyncio.sleep(30)
+    stream = breaker.answering(breaker.epoch)
+    await asyncio.sleep(600)
+    breaker.abandoned(stream)
+    await asyncio.sleep(59)
+    assert watched.providers["a"].checks == 0
+    await asyncio.sleep(2)
+    assert watched.providers["a"].checks == 1
+    task.cancel()
+
+
+@paused
+async def test_checks_that_fail_do_not_take_down_who_answers() -> None:
+    """One that failed before a call was answered is forgotten; the next one, in quiet times, is a first."""
+    watched = make("a")
+    watched.providers["a"].healthy = False
+    task, breaker = watched.start(), watched.breaker("a")
+    await asyncio.sleep(65)
+    assert watched.providers["a"].checks == 1
+    stream = breaker.answering(breaker.epoch)
+    await asyncio.sleep(600)
+    breaker.succeeded(stream)
+    await asyncio.sleep(65)
+    assert watched.providers["a"].checks == 2
+    assert watched.monitor.health["a"].serving
+    await asyncio.sleep(10)
+    assert not watched.monitor.health["a"].serving
+    task.cancel()
+    assert watched.published.providers["a"] == [True, False]
+
+
+@paused
+async def test_a_target_that_answers_keeps_its_provider_up() -> None:
+    """However long ago its stream began, when another target of the provider opens its breaker."""
+    watched = make("a")
+    task, breaker = watched.start(), watched.breaker("a", "n")
+    breaker.answering(breaker.epoch)
+    await asyncio.sleep(120)
+    watched.fail("a", "m")
+    assert watched.monitor.health["a"].serving
+    task.cancel()
+
+
+@paused
 async def test_active_checks_can_be_turned_off() -> None:
     """With an interval of 0 only what is down is asked."""
     watched = make("a", "b", down={"b": "no key"}, rhythm=Rhythm(interval=0))
@@ -279,13 +327,16 @@ async def test_a_missing_key_may_still_come() -> None:
 
 @paused
 async def test_what_was_down_before_a_restart_begins_so_and_is_checked_at_once() -> None:
-    """Hearsay: the first good check ends it."""
+    """It needs two good checks, as any other; the first one is made at once, the second one soon."""
     watched = make("a", "b")
     watched.providers["a"].healthy = False
     for name in ("a", "b", "unknown"):
         watched.monitor.recall(name, "it did not serve")
     task = watched.start()
     await asyncio.sleep(1)
+    assert watched.providers["b"].checks == 1
+    assert watched.published.providers == {"a": [False], "b": [False]}
+    await asyncio.sleep(10)
     assert watched.published.providers == {"a": [False], "b": [False, True]}
     assert watched.monitor.failing() == ["a"]
     task.cancel()

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from outrider import v1
 from outrider.core.context import Target, Unlimited
 from outrider.core.errors import GenerationError, Reason
-from outrider.core.quota import Rate, Unit
+from outrider.core.quota import Grant, Rate, Unit
+from outrider.core.spent import spent
 from outrider.policy.account import Accountant
 from outrider.policy.breaker import State
 from outrider.policy.hedging import HedgePlan, Hedging
@@ -242,13 +243,16 @@ def test_idle_timeouts_hold_for_the_winner(gap: float) -> None:
 
 @paused
 async def test_time_in_the_sidecars_own_queue_is_not_the_targets() -> None:
-    """The patience begins when the provider is asked, not while a permit is waited for."""
-    narrow, other = upstream(provider("a", [0.9, "ok", DONE]), max_concurrency=1), provider("b", ["no", DONE])
-    await narrow.gate.enter(0)
-    task = asyncio.create_task(collect(loop_of(narrow, upstream(other)), context("a/m", "b/m")))
-    await asyncio.sleep(5.5)
-    narrow.gate.leave()
-    assert text_of(await task) == "ok"
+    """The patience begins when the provider is asked, not while the caller's own limit is waited for."""
+    usual, other = provider("a", [0.9, "ok", DONE]), provider("b", ["no", DONE])
+    pipeline = limited(
+        [Rule({"tenant": "*"}, [(Unit.REQUESTS, Rate(60, 60))])],
+        ScriptedQuota(tenant=[Grant(5.5)]),
+        upstream(usual),
+        upstream(other),
+        hedging=learned(),
+    )
+    assert text_of(await pipeline.answer(call("x", "a/m", "b/m"))) == "ok"
     assert other.calls == []
 
 
@@ -327,8 +331,8 @@ async def test_a_withheld_answer_wins_no_race() -> None:
 
 
 @paused
-async def test_the_prompt_of_the_loser_is_priced_apart() -> None:
-    """The answer costs what its provider takes; what the other may bill is on its try, as an estimate."""
+async def test_what_the_loser_may_cost_is_on_record() -> None:
+    """Usage and cost are of the answer; what the other may bill is on its try and in the sum: an estimate."""
     watcher, hedging = Watcher(), learned()
     observer = FanOut(watcher, hedging)
     slow, hedge = provider("a", [50.0]), provider("b", ["four", DONE])
@@ -339,13 +343,18 @@ async def test_the_prompt_of_the_loser_is_priced_apart() -> None:
     assert completed.cost.total_nano_usd == 7 * 10 + 100
     first, second = completed.attempts
     assert (first.cost.total_nano_usd, second.HasField("cost")) == (70, False)
+    assert first.usage == v1.Usage(input_tokens=7, source=v1.USAGE_SOURCE_ESTIMATED)
     (record,) = watcher.finished
     assert record.cost == completed.cost
+    usage, whole = spent(record)
+    assert usage == v1.Usage(input_tokens=14, output_tokens=1, source=v1.USAGE_SOURCE_ESTIMATED)
+    assert whole is not None
+    assert (whole.total_nano_usd, whole.estimated) == (7 * 10 + 100 + 70, True)
 
 
 @pytest.mark.parametrize("quicker", ["a", "b"])
 def test_both_tries_are_charged_to_their_providers(quicker: str) -> None:
-    """Each takes of its provider's rate; tokens are those of the answer, the other gives its own back."""
+    """The winner its prompt and answer, the loser its prompt; the caller both."""
 
     @paused
     async def run() -> None:
@@ -356,6 +365,7 @@ def test_both_tries_are_charged_to_their_providers(quicker: str) -> None:
             Rule({"provider": name}, [(Unit.REQUESTS, Rate(60, 60)), (Unit.TOKENS, Rate(600, 600))])
             for name in "ab"
         ]
+        rules.append(Rule({"tenant": "*"}, [(Unit.TOKENS, Rate(600, 600))]))
         pipeline = limited(rules, store, upstream(first), upstream(second), hedging=hedging)
         await pipeline.answer(call("x", "a/m", "b/m"))
         await pipeline.reserver.aclose()
@@ -367,7 +377,8 @@ def test_both_tries_are_charged_to_their_providers(quicker: str) -> None:
         }
         assert used[f"provider={quicker}", Unit.TOKENS] == 5 + 1
         other = "b" if quicker == "a" else "a"
-        assert used[f"provider={other}", Unit.TOKENS] == 0
+        assert used[f"provider={other}", Unit.TOKENS] == 5
+        assert used["tenant=", Unit.TOKENS] == 5 + 1 + 5
         assert used["provider=a", Unit.REQUESTS] == used["provider=b", Unit.REQUESTS] == 1
 
     run()

@@ -12,8 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from outrider import v1
 from outrider.core.errors import GenerationError, Reason
 from outrider.policy.queue import queue
-from tests.support.paused_clock import paused
-from tests.support.scripted import context
+from tests.support.paused_clock import now, paused
+from tests.support.scripted import DONE, ScriptedProvider, attempt_loop, context, upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -57,14 +57,15 @@ class Left:
         return v1.Job(job_id="job", expires_at=Timestamp(seconds=9))
 
 
-def asking(policy: v1.UnavailabilityPolicy = QUEUE, *, streaming: bool = True) -> RequestContext:
-    return context(
-        "p/m", request=v1.GenerateRequest(model="m", unavailability_policy=policy), streaming=streaming
-    )
+def asking(
+    policy: v1.UnavailabilityPolicy = QUEUE, *, streaming: bool = True, deadline: float = math.inf
+) -> RequestContext:
+    request = v1.GenerateRequest(model="m", unavailability_policy=policy)
+    return context("p/m", request=request, streaming=streaming, deadline=deadline)
 
 
 async def events(leave: Leave | None, inner: Handler, call: RequestContext) -> list[v1.GenerateResponse]:
-    async with aclosing(queue(leave)(inner)(call)) as batches:
+    async with aclosing(queue(leave, now)(inner)(call)) as batches:
         return [event async for batch in batches for event in batch]
 
 
@@ -111,6 +112,30 @@ def test_anything_else_fails(inner: Handler, policy: v1.UnavailabilityPolicy, re
         assert (caught.value.reason, left.requests) == (reason, [])
 
     run()
+
+
+@pytest.mark.parametrize(("deadline", "reserve"), [(5.0, 0.25), (0.5, 0.05)])
+def test_a_silent_provider_is_not_waited_for_to_the_end(deadline: float, reserve: float) -> None:
+    """A caller whose deadline comes before the first-event timeout has its job before that."""
+
+    @paused
+    async def run() -> None:
+        left, silent, began = Left(), ScriptedProvider([60.0, "late", DONE]), now()
+        (event,) = await events(left, attempt_loop(upstream(silent)), asking(deadline=deadline))
+        assert (event.queued.job_id, event.queued.reason) == ("job", "DEADLINE_EXCEEDED")
+        assert now() - began == pytest.approx(deadline - reserve)
+        assert (len(left.requests), silent.closed) == (1, 1)
+
+    run()
+
+
+@paused
+async def test_what_has_begun_when_the_deadline_comes_is_not_queued() -> None:
+    """Its caller has a part of the answer already."""
+    left, slow = Left(), ScriptedProvider(["x", 4.0, "y", 4.0, DONE])
+    with pytest.raises(GenerationError) as caught:
+        await events(left, attempt_loop(upstream(slow)), asking(deadline=5.0))
+    assert (caught.value.reason, left.requests) == (Reason.DEADLINE_EXCEEDED, [])
 
 
 @paused

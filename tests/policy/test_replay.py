@@ -18,18 +18,22 @@ def collected(events: list[v1.GenerateResponse]) -> v1.CompleteResponse:
 names = st.text(max_size=4)
 texts = st.text(max_size=20) | st.just(LONG) | st.just(LONG + "y" * 61_073)
 parts = st.one_of(
-    st.builds(v1.Part, text=texts, signature=st.binary(max_size=8)),
+    st.builds(v1.Part, text=texts, signature=st.binary(max_size=8), signed_by=names),
     st.builds(
         v1.Part,
         reasoning=st.builds(v1.Reasoning, text=texts, redacted=st.binary(max_size=8)),
         signature=st.binary(max_size=8),
+        signed_by=names,
     ),
     st.builds(
         v1.Part,
         tool_call=st.builds(v1.ToolCall, id=names, name=names, arguments_json=texts),
         signature=st.binary(max_size=8),
+        signed_by=names,
     ),
-    st.builds(v1.Part, opaque=st.builds(v1.OpaquePart, format=names, type=texts, json=texts)),
+    st.builds(
+        v1.Part, opaque=st.builds(v1.OpaquePart, format=names, type=texts, json=texts), signed_by=names
+    ),
 )
 answers = st.builds(
     lambda parts, finish, usage: v1.CompleteResponse(
@@ -53,7 +57,7 @@ answers = st.builds(
 
 @given(answers)
 def test_a_replay_collected_again_is_the_same_message(answer: v1.CompleteResponse) -> None:
-    """Signatures, tool calls, reasoning and opaque parts byte for byte, however long they are."""
+    """Signatures, their makers, tool calls, reasoning, opaque parts: byte for byte, however long they are."""
     again = collected(replay(answer, "id", v1.CACHE_STATUS_HIT, 1.5))
     assert again.message == answer.message
     assert again.completed.finish_reason == answer.completed.finish_reason

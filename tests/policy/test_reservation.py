@@ -144,7 +144,7 @@ def test_nobody_waits_longer_than_agreed(deadline: float, max_wait: float, patie
 
 @paused
 async def test_a_providers_own_limit_sends_on_to_the_next_target() -> None:
-    """After the provider's shorter patience; the try is on record as skipped, the caller charged once."""
+    """At once: it is not waited for. The try is on record as skipped, the caller charged once."""
     store = ScriptedQuota(provider=[9.0])
     other = ScriptedProvider(["ok", DONE], name="q")
     request = call("a", "p/m", "q/m")
@@ -154,7 +154,7 @@ async def test_a_providers_own_limit_sends_on_to_the_next_target() -> None:
     assert text_of(await pipeline.answer(request)) == "ok"
     assert [attempt.reason for attempt in request.record.attempts] == ["RATE_LIMITED", ""]
     asked = [(each.charges[0].meter.scope, each.patience) for each in store.all("reserve")]
-    assert asked == [("tenant=", 10.0), ("provider=p", 2.0), ("provider=q", 10.0)]
+    assert asked == [("tenant=", 10.0), ("provider=p", 0.0), ("provider=q", 10.0)]
 
 
 @paused

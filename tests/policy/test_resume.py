@@ -104,7 +104,7 @@ class Pod:
 
 
 def two_pods(*scripts: list[Step]) -> tuple[Pod, Pod, MemoryStreams]:
-    shared = MemoryStreams(keep=KEEP, grace=GRACE)
+    shared = MemoryStreams(grace=GRACE)
     return Pod(*scripts, shared=shared), Pod([DONE], shared=shared), shared
 
 
@@ -153,7 +153,7 @@ async def test_what_has_ended_is_kept_for_a_while() -> None:
 @paused
 async def test_another_callers_request_is_unknown() -> None:
     """As one that never was; also where a store is shared, and an id that is no id asks nobody."""
-    shared = MemoryStreams(keep=KEEP, grace=GRACE)
+    shared = MemoryStreams(grace=GRACE)
     for pod in (Pod(SLOW), Pod(SLOW, shared=shared)):
         request_id, first = pod.begin()
         await asyncio.sleep(2.5)
@@ -293,7 +293,7 @@ async def test_the_deadline_is_that_of_a_call() -> None:
 @paused
 async def test_the_sidecar_stops() -> None:
     """Readers and those who are away alike: DRAINING, with what was used; nothing is left running."""
-    shared = MemoryStreams(keep=KEEP, grace=GRACE)
+    shared = MemoryStreams(grace=GRACE)
     pod = Pod(SLOW, shared=shared)
     (_, reading), (away_id, away) = pod.begin(), pod.begin()
     await asyncio.sleep(2.5)

@@ -129,6 +129,27 @@ def test_a_caller_gets_only_the_models_it_is_allowed(
     assert caught.value.reason is Reason.MODEL_NOT_ALLOWED
 
 
+@pytest.mark.parametrize(
+    ("allowed", "model", "fallbacks", "what"),
+    [
+        (["openai/gpt"], "openai/gpt", ["groq/llama"], "groq/llama"),
+        (["openai/gpt"], "openai/gpt", ["fast"], "fast"),
+        (["openai/gpt"], "fast", [], "fast"),
+        (["openai/gpt"], "fast", ["groq/llama"], "groq/llama"),
+        (["openai/gpt"], "gpt", ["fast"], "gpt or fast"),
+        ([], "openai/gpt", ["groq/llama"], "openai/gpt"),
+    ],
+)
+def test_what_is_not_allowed_is_named_as_it_was_asked_for(
+    allowed: list[str], model: str, fallbacks: list[str], what: str
+) -> None:
+    """Nothing that the caller may use, and no target that it did not name."""
+    request = v1.GenerateRequest(model=model, fallback=v1.FallbackOptions(models=fallbacks))
+    with pytest.raises(GenerationError) as caught:
+        check_models(Principal("app", tuple(allowed)), request, TABLE.plan(request))
+    assert caught.value.fact.message == f"app may not use {what}"
+
+
 def test_nobody_gets_nothing() -> None:
     """An unknown caller is told how to become known."""
     with pytest.raises(GenerationError, match="authorization: Bearer") as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -55,11 +56,12 @@ class Refusal:
 FORMATS: dict[str, WireFormat] = {
     "openai": OpenAIFormat(OPENAI),
     "groq": OpenAIFormat(GROQ),
-    "compatible": OpenAIFormat(COMPATIBLE),
-    "anthropic": AnthropicFormat(),
+    "compatible": OpenAIFormat(replace(COMPATIBLE, signer="openai:x")),
+    "anthropic": AnthropicFormat(signer="anthropic:x"),
 }
 WORDS = st.text("abc äß\n", min_size=1, max_size=12).filter(str.strip)
 NAMES = st.text("abcdefgh", min_size=1, max_size=8)
+SIGNERS = st.sampled_from(["", "openai:x", "anthropic:x"])
 OPAQUE = st.binary(min_size=3, max_size=9).map(base64.b64encode)
 
 
@@ -73,7 +75,7 @@ def turns(draw: st.DrawFn) -> list[v1.Message]:
         reasoning = v1.Reasoning(text=draw(WORDS))
         call = v1.ToolCall(id=draw(NAMES), name="look_up", arguments_json='{"a": [1.50, {}]}')
         parts = [
-            v1.Part(reasoning=reasoning, signature=draw(OPAQUE)),
+            v1.Part(reasoning=reasoning, signature=draw(OPAQUE), signed_by=draw(SIGNERS)),
             v1.Part(opaque=v1.OpaquePart(format="anthropic", type="server_tool_use", json='{"type": "x"}')),
             v1.Part(text=draw(WORDS)),
             v1.Part(tool_call=call, signature=draw(st.one_of(st.just(b""), OPAQUE))),

@@ -10,6 +10,8 @@ import grpc
 import pytest
 
 from outrider import v1
+from outrider.v1.limit_service_pb2_grpc import LimitServiceStub
+from outrider.v1.usage_service_pb2_grpc import UsageServiceStub
 from tests.support.answers import (
     body,
     html,
@@ -92,6 +94,88 @@ async def test_the_fallback_is_asked_at_once(tmp_path: Path, failure: str) -> No
                 waits.append(second.requests[-1].at - ended[-1])
         # The quickest tells: on a busy machine the others measure that.
         assert min(waits) < 0.05
+
+
+USED_UP = {
+    "rate": {"requests_per_minute": 8, "max_wait": "60s"},
+    "place": {"max_concurrency": 1, "max_wait": "60s"},
+}
+
+
+@pytest.mark.parametrize("limit", USED_UP)
+async def test_a_target_that_is_used_up_is_not_waited_for(tmp_path: Path, limit: str) -> None:
+    """From the call to the fallback's request it takes less than 50 ms: the first is not waited for."""
+    async with (
+        Upstream(unending(openai_events("a")[:1])) as first,
+        Upstream(openai_stream("fine")) as second,
+        running(
+            tmp_path,
+            providers={
+                "first": provider(first.url, limits=USED_UP[limit]),
+                "second": provider(second.url),
+            },
+            routes=SAFE,
+        ) as sidecar,
+    ):
+        holding = sidecar.generation.Generate(ask("safe"))
+        await holding.read()
+        waits = []
+        for _ in range(5):
+            called_at = asyncio.get_running_loop().time()
+            answer = await collect(sidecar.generation.Generate(ask("safe")))
+            reason = "RATE_LIMITED" if limit == "rate" else "LOAD_SHED"
+            assert outcomes(answer) == [f"first SKIPPED {reason}", "second SUCCEEDED "]
+            waits.append(second.requests[-1].at - called_at)
+        holding.cancel()
+        assert min(waits) < 0.05  # as above
+        assert len(first.requests) == 1
+
+
+@pytest.mark.parametrize("freed", [0, 1])
+async def test_where_all_places_are_taken_the_first_that_is_left_is_had(tmp_path: Path, freed: int) -> None:
+    """Whichever of the two it is: the request stands in both queues."""
+    begun = unending(openai_events("a")[:1])
+    narrow = {"max_concurrency": 1, "max_wait": "60s"}
+    async with (
+        Upstream(begun, openai_stream("of first")) as first,
+        Upstream(begun, openai_stream("of second")) as second,
+        running(
+            tmp_path,
+            providers={name: provider(end.url, limits=narrow) for name, end in
+                       (("first", first), ("second", second))},
+            routes=SAFE,
+        ) as sidecar,
+    ):  # fmt: skip
+        holding = []
+        for _ in range(2):
+            holding.append(sidecar.generation.Generate(ask("safe")))
+            await holding[-1].read()
+        waiting = asyncio.create_task(collect(sidecar.generation.Generate(ask("safe"))))
+        shed = 'outrider_attempts_total{model="m",outcome="skipped",provider="second",reason="LOAD_SHED"}'
+        while not await sidecar.counted(shed):
+            assert not waiting.done()
+        holding[freed].cancel()
+        answer = await waiting
+        name = ("first", "second")[freed]
+        assert text(answer) == f"of {name}"
+        skipped = [f"{each} SKIPPED LOAD_SHED" for each in ("first", "second")]
+        assert outcomes(answer) == [*skipped, f"{name} SUCCEEDED "]
+        holding[1 - freed].cancel()
+
+
+async def test_metrics_name_a_provider_of_which_no_model_is_configured(tmp_path: Path) -> None:
+    """With the pause that it has asked for, in seconds, while its breaker is closed."""
+    async with (
+        Upstream(FAILURES["rate limit"]) as upstream,
+        running(
+            tmp_path, providers={"p": provider(upstream.url, default_model=None, attempts=ONCE)}
+        ) as sidecar,
+    ):
+        assert (await failed(sidecar, "p/any")).reason == "PROVIDER_RATE_LIMITED"
+        target = 'model="other",outcome="failed",provider="p",reason="PROVIDER_RATE_LIMITED"'
+        assert await sidecar.counted(f"outrider_attempts_total{{{target}}}") == 1
+        pause = await sidecar.counted('outrider_target_pause_seconds{model="other",provider="p"}')
+        assert 20 < pause <= 30
 
 
 @pytest.mark.parametrize("failure", ["error event", "error body", "html", "empty", "cut"])
@@ -249,6 +333,46 @@ async def test_a_slow_target_is_hedged(tmp_path: Path, method: str, transport: s
         assert await sidecar.counted(won_series) >= 1
         names = {task.get_name() for task in asyncio.all_tasks()}
         assert "attempt" not in names
+
+
+async def test_what_the_loser_of_a_race_may_cost_is_counted(tmp_path: Path) -> None:
+    """In the ledger and the caller's budget, as an estimate; usage and cost of the answer stay its own."""
+    budget = {"scope": {"tenant": "*"}, "usd": 1, "period": "day", "hard": False}
+    async with (
+        Upstream(*[openai_stream("quick")] * 5, silence) as first,
+        Upstream(openai_stream("quick")) as second,
+        running(
+            tmp_path,
+            providers={"first": provider(first.url), "second": provider(second.url)},
+            routes=SAFE,
+            hedging=HEDGING,
+            prices={"first/m": {"input": 1, "output": 10}, "second/m": {"input": 2, "output": 10}},
+            budgets=[budget],
+        ) as sidecar,
+    ):
+        cost = 0
+        while True:
+            completed = (await collect(sidecar.generation.Generate(ask("safe"))))[-1].completed
+            cost += completed.cost.total_nano_usd
+            lost = [each for each in completed.attempts if each.HasField("usage")]
+            cost += sum(each.cost.total_nano_usd for each in lost)
+            if lost and lost[0].provider == "first":
+                break
+        assert completed.cost.total_nano_usd == 9 * 2_000 + 3 * 10_000
+        assert (lost[0].usage.input_tokens, lost[0].usage.source) == (9, v1.USAGE_SOURCE_ESTIMATED)
+        assert lost[0].cost.total_nano_usd == 9 * 1_000
+        limits = LimitServiceStub(sidecar.channel)
+        async with asyncio.timeout(5):
+            told = await limits.GetLimits(v1.GetLimitsRequest())
+            while told.limits[0].reserved:
+                told = await limits.GetLimits(v1.GetLimitsRequest())
+        assert told.limits[0].remaining == 10**9 - cost
+        ledger, requests = UsageServiceStub(sidecar.channel), len(first.requests)
+        async with asyncio.timeout(5):
+            total = (await ledger.GetUsage(v1.GetUsageRequest())).total
+            while total.requests < requests:
+                total = (await ledger.GetUsage(v1.GetUsageRequest())).total
+        assert (total.cost.total_nano_usd, total.cost.estimated) == (cost, True)
 
 
 async def test_a_caller_that_leaves_a_race_closes_both_sockets(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ class Record:
     attempts: list[v1.Attempt] = field(default_factory=list)
     warnings: list[v1.Warning] = field(default_factory=list)
     progress: Progress | None = None  # of the attempt that has begun to answer
+    lost: tuple[tuple[v1.Attempt, Progress], ...] = ()  # of others, that their providers may bill for
     finish_reason: int = 0
     usage: v1.Usage | None = None
     cost: v1.Cost | None = None
@@ -105,11 +106,16 @@ class Reservation(Protocol):
     def begin(self) -> None:
         """Ask for what the first try needs, without waiting for the answer. More than once is once."""
 
-    async def enter(self, target: Target) -> None:
+    async def enter(self, target: Target, since: float, patience: float) -> None:
         """Wait for leave to try a target; a second try at a target is charged to its provider again.
 
+        `patience`: seconds after `since` for which the target's own limits are waited for at most; infinite:
+        as long as may be. Where more would be allowed, `Fact.free_in` says whether that may help.
         Raises GenerationError: CALLER_RATE_LIMITED, BUDGET_SPENT, RATE_LIMITED, PROVIDER_BUDGET_SPENT.
         """
+
+    def leave(self, target: Target) -> None:
+        """The target is not tried after all, or is no longer waited for: give back what was taken for it."""
 
 
 class Unlimited:
@@ -120,8 +126,11 @@ class Unlimited:
     def begin(self) -> None:
         """Nothing to ask for."""
 
-    async def enter(self, target: Target) -> None:
+    async def enter(self, target: Target, since: float, patience: float) -> None:
         """Leave is always there."""
+
+    def leave(self, target: Target) -> None:
+        """Nothing was taken."""
 
 
 UNLIMITED = Unlimited()

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     CONTEXT_TOO_LONG = auto()
     MODEL_UNKNOWN = auto()
     MODEL_NOT_ALLOWED = auto()
+    NOT_ADMIN = auto()
     CALLER_UNKNOWN = auto()
     CACHE_MISS = auto()
     REQUEST_UNKNOWN = auto()
@@ -34,6 +35,7 @@ class Reason(StrEnum):
     JOB_UNKNOWN = auto()
     JOB_NOT_ENDED = auto()
     JOB_EXPIRED = auto()
+    JOB_RESULT_DROPPED = auto()
     KEY_REUSED = auto()
     QUEUED = auto()
     QUEUE_FULL = auto()
@@ -105,12 +107,14 @@ TRAITS: dict[Reason, Traits] = {
     Reason.CONTEXT_TOO_LONG: _CALLER,
     Reason.MODEL_UNKNOWN: _CALLER,
     Reason.MODEL_NOT_ALLOWED: _CALLER,
+    Reason.NOT_ADMIN: _CALLER,
     Reason.CALLER_UNKNOWN: _CALLER,
     Reason.CACHE_MISS: _CALLER,
     Reason.REQUEST_UNKNOWN: _CALLER,
     Reason.NOT_RECORDED: _CALLER,
     Reason.JOB_UNKNOWN: _CALLER,
     Reason.JOB_NOT_ENDED: _CALLER,
+    Reason.JOB_RESULT_DROPPED: Traits(Remedy.NONE, Fault.SIDECAR),
     Reason.JOB_EXPIRED: Traits(Remedy.NONE, Fault.SIDECAR),
     Reason.KEY_REUSED: _CALLER,
     Reason.QUEUED: Traits(Remedy.NONE, Fault.PROVIDER),
@@ -168,6 +172,7 @@ class Fact:
     violations: Sequence[Violation] = ()
     job_id: str = ""  # of the job that the request was left as
     quota_subject: str = ""  # of a limit: the scope that it counts for, such as "tenant=acme"
+    free_in: float | None = None  # seconds until a limit that may be waited for may let the request in
 
 
 class GenerationError(Exception):

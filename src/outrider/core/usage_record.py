@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from outrider import v1
 from outrider.core.durations import to_duration
 from outrider.core.errors import Reason
+from outrider.core.spent import spent
 
 if TYPE_CHECKING:
     from outrider.core.context import Record
@@ -21,6 +22,7 @@ def usage_record(record: Record, ended_at: float) -> v1.UsageRecord:
 
     Its size is bounded. Its tenant is the one on whose behalf the request ran, whatever it said itself.
     """
+    usage, cost = spent(record)
     entry = v1.UsageRecord(
         request_id=record.request_id,
         method=record.method,
@@ -31,8 +33,8 @@ def usage_record(record: Record, ended_at: float) -> v1.UsageRecord:
         outcome=record.outcome.value,
         reason=record.reason.value if record.reason is not None else "",
         finish_reason=record.finish_reason,  # type: ignore[arg-type]
-        usage=record.usage,
-        cost=record.cost,
+        usage=usage,
+        cost=cost,
         cache_status=record.cache_status,
         attempts=len(record.attempts),
     )

@@ -14,7 +14,7 @@ from outrider.core.errors import GenerationError, Reason
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from outrider.core.context import Record, RequestContext
+    from outrider.core.context import Progress, Record, RequestContext
     from outrider.core.ports import Batch, Clock, Handler, Observer, TokenCounter
 
 # Counting is linear in the text; up to this size it takes well under a millisecond.
@@ -119,7 +119,7 @@ class Accountant:
             to_duration(record.first_content_at - record.started_at, timings.time_to_first_content)
 
     async def _measure(self, context: RequestContext) -> None:
-        if _needs_estimate(context.record) and context.request.ByteSize() > _INLINE_BYTES:
+        if _needs_count(context.record) and context.request.ByteSize() > _INLINE_BYTES:
             await asyncio.to_thread(self._estimate, context)
         else:
             self._estimate(context)
@@ -127,39 +127,47 @@ class Accountant:
     def _estimate(self, context: RequestContext) -> None:
         """Usage and cost of whatever was begun. Pure computation: may run on a thread."""
         record = context.record
-        progress = record.progress
-        if progress is None:
-            return
-        if _needs_estimate(record):
-            seen = progress.usage
-            tokens, _ = self._counter.count_input(context.request, record.model)
-            usage = v1.Usage(
-                input_tokens=tokens,
-                output_tokens=self._counter.count_output(progress.output_chars, record.model),
-                source=v1.USAGE_SOURCE_ESTIMATED,
-            )
-            if seen is not None and seen.input_tokens:
-                usage.input_tokens = seen.input_tokens
-                usage.cached_input_tokens = seen.cached_input_tokens
-                usage.cache_write_input_tokens = seen.cache_write_input_tokens
-                usage.cache_write_1h_input_tokens = seen.cache_write_1h_input_tokens
-                usage.output_tokens = max(usage.output_tokens, seen.output_tokens)
-            record.usage = usage
-        if record.usage is not None:
-            record.cost = self._cost(record.provider, record.model, record.usage)
-            self._price_outrun(record, record.usage)
+        if record.progress is not None:
+            if _needs_estimate(record):
+                record.usage = self._estimated(context, record.model, record.progress)
+            if record.usage is not None:
+                record.cost = self._cost(record.provider, record.model, record.usage)
+        for attempt, progress in record.lost:
+            self._measure_lost(context, attempt, progress)
 
-    def _price_outrun(self, record: Record, usage: v1.Usage) -> None:
-        """What ran beside the answer was given the same prompt, and may be billed for it."""
-        for attempt in record.attempts:
-            if attempt.outcome == v1.Attempt.OUTCOME_OUTRUN:
-                prompt = v1.Usage(input_tokens=usage.input_tokens, source=v1.USAGE_SOURCE_ESTIMATED)
-                cost = self._cost(attempt.provider, attempt.model, prompt)
-                if cost is not None:
-                    attempt.cost.CopyFrom(cost)
+    def _measure_lost(self, context: RequestContext, attempt: v1.Attempt, progress: Progress) -> None:
+        """A try that gave no answer was given the same prompt, and may be billed for it."""
+        if attempt.reason == Reason.CONTENT_FILTERED and progress.usage is not None:
+            usage = progress.usage  # its answer was whole
+        else:
+            answered = context.record.usage
+            prompt = answered.input_tokens if answered is not None else 0
+            usage = self._estimated(context, attempt.model, progress, prompt)
+        attempt.usage.CopyFrom(usage)
+        cost = self._cost(attempt.provider, attempt.model, usage)
+        if cost is not None:
+            attempt.cost.CopyFrom(cost)
+
+    def _estimated(
+        self, context: RequestContext, model: str, progress: Progress, prompt: int = 0
+    ) -> v1.Usage:
+        """What was used as far as the provider has said it; its prompt is counted where that is not known."""
+        seen = progress.usage
+        usage = v1.Usage(
+            input_tokens=prompt or self._counter.count_input(context.request, model)[0],
+            output_tokens=self._counter.count_output(progress.output_chars, model),
+            source=v1.USAGE_SOURCE_ESTIMATED,
+        )
+        if seen is not None and seen.input_tokens:
+            usage.input_tokens = seen.input_tokens
+            usage.cached_input_tokens = seen.cached_input_tokens
+            usage.cache_write_input_tokens = seen.cache_write_input_tokens
+            usage.cache_write_1h_input_tokens = seen.cache_write_1h_input_tokens
+            usage.output_tokens = max(usage.output_tokens, seen.output_tokens)
+        return usage
 
     def _settle_later(self, context: RequestContext) -> None:
-        if not _needs_estimate(context.record):
+        if not _needs_count(context.record):
             self._estimate(context)
             self._settle(context.record)
             return
@@ -189,6 +197,11 @@ class Accountant:
         if record.cost is not None:
             failure.partial_cost.CopyFrom(record.cost)
         return failure
+
+
+def _needs_count(record: Record) -> bool:
+    """Whether the prompt may have to be counted."""
+    return bool(record.lost) or _needs_estimate(record)
 
 
 def _needs_estimate(record: Record) -> bool:

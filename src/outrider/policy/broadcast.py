@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -21,7 +22,7 @@ SeatT = TypeVar("SeatT", bound=Seat)
 _CLOSING_SECONDS = 1.0
 
 
-class Broadcast(Generic[SeatT]):
+class Broadcast(ABC, Generic[SeatT]):
     """A task that runs a handler once, whoever comes and goes; each reader reads at its own pace.
 
     What is kept of the events, for whom, and what becomes of a broadcast that nobody reads, is for each kind
@@ -42,25 +43,25 @@ class Broadcast(Generic[SeatT]):
         """Begin. The answer is not kept: it leads back here."""
         self.task = asyncio.create_task(self._run(answer), name=name)
 
+    @abstractmethod
     async def _hear(self, batch: Batch) -> None:
         """Keep what has come. Nothing more comes before it returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take(self, seat: SeatT) -> Batch:
         """What a seat has not been given yet, as far as it is there; it is the reader's own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _failed(self, seat: SeatT) -> Exception:
         """Why nothing follows what a seat was given, where the answer is not whole."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ended(self) -> None:
         """Nothing follows; told once, before the readers know."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _leave(self, seat: SeatT) -> None:
         """A reader has ended."""
-        raise NotImplementedError
 
     async def _wait(self, seat: SeatT) -> None:
         await seat.wait()

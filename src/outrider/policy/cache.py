@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from outrider import v1
 from outrider.core.answers import StoredAnswer
 from outrider.core.errors import GenerationError, Reason
-from outrider.core.fingerprint import fingerprint
+from outrider.core.fingerprint import fingerprint, is_large
 from outrider.policy.cache_rules import CacheMode, namespace
 from outrider.policy.cache_stats import CacheStats
 from outrider.policy.fetch import Errand, Fetcher
 from outrider.policy.flight import Flight
 from outrider.policy.keep import Keeper
-from outrider.policy.unsupported import unsupported, warnings_for
+from outrider.policy.unsupported import unsupported
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 _Name: TypeAlias = "tuple[str, frozenset[Target]]"
 
-# Larger requests are hashed in a thread: beyond this it takes close to a millisecond.
-_INLINE_BYTES = 65_536
-_INLINE_MESSAGES = 64
 _CLOSING_SECONDS = 2.0
 
 
@@ -131,9 +128,7 @@ class Cache:
                 return None
             found = shared
             self.stats.shared_hits += 1
-        batch = self._fetcher.give(found, context, v1.CACHE_STATUS_HIT)
-        context.record.warnings[:] = warnings_for(context.request)
-        return batch
+        return self._fetcher.give(found, context, v1.CACHE_STATUS_HIT)
 
     def _depart(
         self, name: _Name, context: RequestContext, use: CacheUse, inner: Handler
@@ -161,7 +156,7 @@ class Cache:
 
 async def _key(context: RequestContext, use: CacheUse) -> str:
     request, target, space = context.request, context.choice, namespace(context, use.rules)
-    if len(request.messages) > _INLINE_MESSAGES or request.ByteSize() > _INLINE_BYTES:
+    if is_large(request):
         return await asyncio.to_thread(fingerprint, request, target, space)
     return fingerprint(request, target, space)
 

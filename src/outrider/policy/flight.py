@@ -19,7 +19,6 @@ from outrider.policy.broadcast import Broadcast
 from outrider.policy.passenger import Passenger
 from outrider.policy.payer import FlightRecord, PayersReservation
 from outrider.policy.replay import charge_nothing
-from outrider.policy.unsupported import about_the_answer, warnings_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -128,7 +127,7 @@ class Flight(Broadcast[Passenger]):
             charge_nothing(completed)
         if record.progress is None:
             record.cost = v1.Cost()
-        record.warnings[:] = (*warnings_for(seat.context.request), *about_the_answer(self._record.warnings))
+        record.warnings[:] = self._record.warnings
 
     def _failed(self, seat: Passenger) -> Exception:
         record = seat.context.record
@@ -147,6 +146,7 @@ class Flight(Broadcast[Passenger]):
         if own.provider:
             record.provider, record.model = own.provider, own.model
         record.attempts[:] = own.attempts
+        record.lost = own.lost
         record.waited = min(record.waited + own.waited, self._clock() - record.started_at)
         if self._is_whole and self._events[-1].completed.HasField("usage"):
             record.usage = v1.Usage()

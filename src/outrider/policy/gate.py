@@ -28,7 +28,8 @@ class Gate:
     async def enter(self, remaining: float) -> None:
         """Wait for a permit, at most `remaining` seconds; give it back by `leave`.
 
-        Raises GenerationError LOAD_SHED where the queue is full or a permit did not come in time.
+        Raises GenerationError LOAD_SHED where the queue is full or a permit did not come in time. Of one that
+        had no time to wait, `Fact.free_in` says whether the queue has room.
         """
         if not self._permits.locked():
             await self._permits.acquire()  # does not suspend
@@ -37,6 +38,10 @@ class Gate:
             raise GenerationError(
                 Reason.LOAD_SHED, f"{self._waiting} calls already wait for this provider", retry_after=1.0
             )
+        if remaining <= 0:
+            raise GenerationError(
+                Reason.LOAD_SHED, "as many calls to this provider run as may", retry_after=1.0
+            ).refine(free_in=0.0)
         self._waiting += 1
         try:
             await self._wait(min(remaining, self._max_wait))

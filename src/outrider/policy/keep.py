@@ -9,7 +9,6 @@ from outrider import v1
 from outrider.core.answers import StoredAnswer
 from outrider.core.collect import Collector
 from outrider.core.durations import to_duration
-from outrider.policy.unsupported import about_the_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +68,7 @@ class Keeper:
 def _complete(answer: v1.CompleteResponse, context: RequestContext, made: Made) -> None:
     completed = answer.completed
     answer.started.ClearField("request_id")
-    completed.warnings.extend(about_the_answer(context.record.warnings))
+    completed.warnings.extend(context.record.warnings)
     to_duration(made.seconds, completed.timings.total)
     if made.cost is not None:
         completed.cost.CopyFrom(made.cost)

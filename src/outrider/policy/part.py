@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from outrider.core.quota import Charge, Unit
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from outrider.core.context import Target
@@ -26,6 +27,7 @@ class Part:
     granted: bool = False
     held: list[Charge] = field(default_factory=list)
     refusal: Refusal | None = None
+    asking: asyncio.Task[None] | None = None  # the store, for all of it or for more
     until: float = 0.0  # the caller's patience
     ready_at: float = 0.0
     covered: float = math.inf  # tokens of an answer for which the hard budgets in it are enough

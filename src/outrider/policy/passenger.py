@@ -24,19 +24,20 @@ class Passenger(Seat):
     def __init__(self, context: RequestContext, clock: Clock) -> None:
         super().__init__()
         self.context = context
-        self.entering: asyncio.Task[None] | None = None  # while it waits for its limits
+        self.entering: set[asyncio.Task[None]] = set()  # its waits for limits
         self._timer: asyncio.TimerHandle | None = None
         if context.deadline < inf:
             remaining = max(0.0, context.deadline - clock())
             self._timer = asyncio.get_running_loop().call_later(remaining, self._expire)
 
     async def close(self) -> None:
-        """Stop its clock, and its wait for limits, which must have ended before they are settled."""
+        """Stop its clock, and its waits for limits, which must have ended before they are settled."""
         if self._timer is not None:
             self._timer.cancel()
-        if self.entering is not None:
-            self.entering.cancel()
-            await asyncio.wait((self.entering,), timeout=_CLOSING_SECONDS)
+        for entering in self.entering:
+            entering.cancel()
+        if self.entering:
+            await asyncio.wait(self.entering, timeout=_CLOSING_SECONDS)
 
     def _expire(self) -> None:
         self.fail(Fact(Reason.DEADLINE_EXCEEDED, "the caller's deadline has passed"))

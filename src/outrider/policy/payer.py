@@ -55,30 +55,43 @@ class PayersReservation:
         """Ask for what the first try needs."""
         self._flight.payer.context.reservation.begin()
 
-    async def enter(self, target: Target) -> None:
+    async def enter(self, target: Target, since: float, patience: float) -> None:
         """Wait for leave to try a target. Raises GenerationError where nobody is left who may."""
         while True:
             payer = self._flight.payer
-            may = payer.context.reservation is UNLIMITED or await self._may_enter(payer, target)
+            may = payer.context.reservation is UNLIMITED or await self._may_enter(
+                payer, target, since, patience
+            )
             # It may have left in the very moment in which it was let through.
             if may and payer is self._flight.payer:
                 break
         self._flight.has_entered = True
 
-    async def _may_enter(self, payer: Passenger, target: Target) -> bool:
+    def leave(self, target: Target) -> None:
+        """Give back what was taken for a target."""
+        self._flight.payer.context.reservation.leave(target)
+
+    async def _may_enter(self, payer: Passenger, target: Target, since: float, patience: float) -> bool:
         """False where somebody else pays now."""
         # In a task of its own: it ends with this caller, and the flight does not.
-        payer.entering = asyncio.create_task(payer.context.reservation.enter(target))
+        entering = asyncio.create_task(payer.context.reservation.enter(target, since, patience))
+        payer.entering.add(entering)
         try:
-            await payer.entering
+            await entering
         except GenerationError as error:
             if error.traits.fault is Fault.CALLER and self._flight.expel(payer, error):
                 return False
             raise
         except asyncio.CancelledError:
-            if self._flight.is_ending or payer is self._flight.payer:
+            if self._flight.is_ending or payer is self._flight.payer or _is_cancelled():
                 raise
             return False
         finally:
-            payer.entering = None
+            payer.entering.discard(entering)
         return True
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this try that nobody waits for any more."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -49,20 +49,23 @@ def _events(part: v1.Part, position: int) -> Iterator[v1.GenerateResponse]:
     kind = part.WhichOneof("content")
     if kind == "text":
         for text, signature in _pieces(part.text, part.signature):
-            delta = v1.TextDelta(text=text, part=position, signature=signature)
+            delta = v1.TextDelta(text=text, part=position, signature=signature, signed_by=part.signed_by)
             yield v1.GenerateResponse(text_delta=delta)
     elif kind == "reasoning":
         yield from _reasoning(part, position)
     elif kind == "tool_call":
         yield from _tool_call(part, position)
     elif kind == "opaque":
-        yield v1.GenerateResponse(opaque_delta=v1.OpaqueDelta(part=position, opaque=part.opaque))
+        opaque = v1.OpaqueDelta(part=position, opaque=part.opaque, signed_by=part.signed_by)
+        yield v1.GenerateResponse(opaque_delta=opaque)
 
 
 def _reasoning(part: v1.Part, position: int) -> Iterator[v1.GenerateResponse]:
     redacted = part.reasoning.redacted
     for text, signature in _pieces(part.reasoning.text, part.signature):
-        delta = v1.ReasoningDelta(text=text, part=position, signature=signature, redacted=redacted)
+        delta = v1.ReasoningDelta(
+            text=text, part=position, signature=signature, redacted=redacted, signed_by=part.signed_by
+        )
         yield v1.GenerateResponse(reasoning_delta=delta)
         redacted = b""
 
@@ -70,8 +73,11 @@ def _reasoning(part: v1.Part, position: int) -> Iterator[v1.GenerateResponse]:
 def _tool_call(part: v1.Part, position: int) -> Iterator[v1.GenerateResponse]:
     call = part.tool_call
     name = {"id": call.id, "name": call.name}
+    by = part.signed_by
     for text, signature in _pieces(call.arguments_json, part.signature):
-        delta = v1.ToolCallDelta(part=position, arguments_json=text, signature=signature, **name)
+        delta = v1.ToolCallDelta(
+            part=position, arguments_json=text, signature=signature, signed_by=by, **name
+        )
         yield v1.GenerateResponse(tool_call_delta=delta)
         name = {}
 

@@ -62,7 +62,7 @@ class Reserver:
             # An answer with a maximum is reserved as a whole.
             unbounded = not context.request.sampling.HasField("max_output_tokens")
             if unbounded and (caller.hard or any(meters.hard for meters in targets.values())):
-                return within_budget(inner, context, reservation.spending)
+                return within_budget(inner, context, reservation)
             return inner(context)
 
         return handle
@@ -74,7 +74,8 @@ class Reserver:
         """Give back what a try did not use."""
         reservation = self._running.get(record.request_id)
         if reservation is not None:
-            reservation.try_ended(attempt)
+            is_lost = bool(record.lost) and record.lost[-1][0] is attempt
+            reservation.try_ended(attempt, record.lost[-1][1] if is_lost else None)
 
     def request_finished(self, record: Record) -> None:
         """Settle."""

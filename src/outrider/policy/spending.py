@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from outrider.core.ports import Batch, Handler
     from outrider.core.quota import QuotaStore, Refusal
     from outrider.policy.part import Part
+    from outrider.policy.reservation import QuotaReservation
 
 _NEAR_THE_END = 0.25  # of a block: when this is left of what is reserved, more is asked for
 _LEAST = 16  # tokens worth asking for
@@ -37,11 +38,13 @@ class Spending:
         self._parts: Sequence[Part] = ()
         self._estimate = Estimate()
         self._used = 0.0  # tokens of the answer
+        self.has_begun = False
         self.extending: asyncio.Task[None] | None = None
         self.mark = math.inf  # characters at which `covers` has to be asked
 
     def begin(self, parts: Sequence[Part], estimate: Estimate) -> None:
-        """A try begins for which this is reserved."""
+        """An answer begins for which this is reserved."""
+        self.has_begun = True
         self._parts, self._estimate = [part for part in parts if part.meters.hard], estimate
         self._set_mark(_NEAR_THE_END * self._block)
 
@@ -104,14 +107,17 @@ class Spending:
 
 
 async def within_budget(
-    inner: Handler, context: RequestContext, spending: Spending
+    inner: Handler, context: RequestContext, reservation: QuotaReservation
 ) -> AsyncGenerator[Batch, None]:
     """An answer, up to what its budgets allow; then it is complete, for the reason BUDGET."""
+    spending = reservation.spending
     spent, seen, longest = False, 0, 0
     async with aclosing(inner(context)) as batches:
         async for batch in batches:
             progress = context.record.progress
             if progress is not None:
+                if not spending.has_begun:
+                    reservation.follow()
                 chars = progress.output_chars
                 longest = max(longest, chars - seen)
                 seen = chars

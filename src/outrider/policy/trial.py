@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from math import inf
 from typing import TYPE_CHECKING
 
 from outrider import v1
@@ -11,7 +12,6 @@ from outrider.core.context import Progress
 from outrider.core.durations import to_duration
 from outrider.core.errors import Fault, GenerationError, Reason
 from outrider.core.ports import Call
-from outrider.policy.unsupported import warnings_for
 from outrider.policy.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
     from outrider.core.ports import Batch, Clock, Observer
     from outrider.policy.upstream import Upstream
 
+_OK = 200
+
 
 class Trial:
     """Runs once, and reports once to record, observer and breaker, unless the caller leaves the queue.
 
     `passes_filter`: an answer that is withheld because of its content counts as a failure. `hedge`: another
-    trial of the request runs. `on_begin` is called right before the first content leaves.
+    trial of the request runs. `patience`: seconds for which the target's own limits are waited for at most.
+    `on_begin` is called right before the first content leaves.
     """
 
     __slots__ = ("_attempt", "_breaker", "_clock", "_committed", "_context", "_epoch", "_hedge", "_observer",
-                 "_passes_filter", "_progress", "_running", "_started", "_timeouts", "_upstream", "_waited",
-                 "_warnings", "_watch", "on_begin", "target")  # fmt: skip
+                 "_passes_filter", "_patience", "_progress", "_running", "_started", "_timeouts", "_upstream",
+                 "_waited", "_warnings", "_watch", "on_begin", "target")  # fmt: skip
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Trial:
         clock: Clock,
         waited: float,
         *,
+        patience: float = 0.0,
         passes_filter: bool = False,
         hedge: bool = False,
     ) -> None:
@@ -51,6 +55,7 @@ class Trial:
         self._upstream = upstream
         self._breaker = upstream.breakers.of(target.model)
         self._timeouts = upstream.timeouts.but(context.route.timeouts)
+        self._patience = patience
         self._passes_filter = passes_filter
         self._hedge = hedge
         self._observer = observer
@@ -59,7 +64,7 @@ class Trial:
         self._started = clock()
         self._progress = Progress()
         # Those of another target do not concern this one.
-        self._warnings = warnings_for(context.request)
+        self._warnings: list[v1.Warning] = []
         self._running = self._committed = False
         self._epoch = 0
         self._attempt: v1.Attempt | None = None  # once reported
@@ -84,7 +89,8 @@ class Trial:
 
     async def run(self) -> AsyncGenerator[Batch, None]:
         """Answer: `Started` with the first content, more content, `Completed`. Raises GenerationError."""
-        await self._enter()
+        if not self._running:
+            await self.enter()
         try:
             with self._watchdog() as watchdog:
                 self._watch = watchdog
@@ -115,8 +121,11 @@ class Trial:
         finally:
             self._upstream.gate.leave()
 
-    async def _enter(self) -> None:
-        """Pass deadline, breaker, limits and gate."""
+    async def enter(self) -> None:
+        """Pass deadline, breaker, limits and gate; `run` or `withdraw` has to follow. Raises GenerationError.
+
+        `run` does it by itself where it is still to be done.
+        """
         try:
             if self._remaining() <= 0:
                 raise GenerationError(Reason.DEADLINE_EXCEEDED, "the caller's deadline has passed")
@@ -135,6 +144,15 @@ class Trial:
         except GenerationError as error:
             self._report(v1.Attempt.OUTCOME_SKIPPED, error)
             raise
+        except asyncio.CancelledError:
+            self._context.reservation.leave(self.target)
+            raise
+
+    def withdraw(self) -> None:
+        """It has been let in, but another trial is run in its place."""
+        self._breaker.abandoned(self._epoch)
+        self._upstream.gate.leave()
+        self._context.reservation.leave(self.target)
 
     def _heed(self, closed_for: float | None) -> None:
         if closed_for is not None:
@@ -154,8 +172,8 @@ class Trial:
     async def _queue(self) -> None:
         try:
             # Limits first: who waits for a rate holds no permit.
-            await self._context.reservation.enter(self.target)
-            await self._upstream.gate.enter(self._remaining())
+            await self._context.reservation.enter(self.target, self._started, self._patience)
+            await self._upstream.gate.enter(self._remaining() if self._patience == inf else 0.0)
         finally:
             waited = self._clock() - self._started
             self._started += waited
@@ -178,7 +196,9 @@ class Trial:
 
     def _call(self) -> Call:
         if not self._hedge:
-            self._context.record.warnings = self._warnings
+            record = self._context.record
+            record.provider, record.model = self.target
+            record.warnings = self._warnings
         return Call(
             request=self._context.request,
             model=self.target.model,
@@ -219,11 +239,21 @@ class Trial:
             return
         self._tell_breaker(outcome, error)
         late = error is not None and error.reason is Reason.DEADLINE_EXCEEDED
-        at_work = self._progress.upstream_status == 200 and self._context.record.progress is None
+        at_work = self._progress.upstream_status == _OK and self._context.record.progress is None
         if at_work and (late or outcome == v1.Attempt.OUTCOME_CANCELLED):
             # The caller has left, but the provider will bill for what it did.
             self._put_on_record()
         self._report(outcome, error)
+
+    def _may_be_billed(self, outcome: v1.Attempt.Outcome, error: GenerationError | None) -> bool:
+        """Whether its provider was at work, or may have been, though it gave no answer."""
+        progress = self._progress
+        if progress is self._context.record.progress:
+            return False  # it is the answer
+        if outcome == v1.Attempt.OUTCOME_OUTRUN or progress.usage is not None or progress.output_chars:
+            return True
+        given_up = outcome == v1.Attempt.OUTCOME_CANCELLED or (error is not None and error.traits.timeout)
+        return given_up and progress.upstream_status == _OK
 
     def _tell_breaker(self, outcome: v1.Attempt.Outcome, error: GenerationError | None) -> None:
         breaker, traits = self._breaker, error and error.traits
@@ -255,6 +285,8 @@ class Trial:
         to_duration(seconds, attempt.duration)
         to_duration(self._waited, attempt.waited)
         self._context.record.attempts.append(attempt)
+        if outcome != v1.Attempt.OUTCOME_SUCCEEDED and self._may_be_billed(outcome, error):
+            self._context.record.lost += ((attempt, self._progress),)
         self._observer.attempt_finished(self._context.record, attempt, seconds)
 
 
