@@ -61,20 +61,23 @@ class Excerpt(NamedTuple):
 class SharedStreams(Protocol):
     """Copies of streams, for the other sidecars of a fleet. Contract: tests/stores/test_streams_contract.py.
 
-    Events are kept for the store's time since the last `append`. Everything raises StoreUnavailableError, and
-    takes no longer than a call or two of the store may.
+    Everything raises StoreUnavailableError, and takes no longer than a call or two of the store may.
     """
 
     async def append(
-        self, name: StreamName, after: int, events: Sequence[bytes], ending: Ending | None
+        self, name: StreamName, after: int, events: Sequence[bytes], ending: Ending | None, keep: float
     ) -> int:
         """Add the events that follow number `after`, serialized, and say that the stream's sidecar is alive.
 
-        Gives the number of the last event that is stored now. Where that was not `after`, nothing was added.
+        The stream is kept for `keep` seconds from now, or longer where it goes on. Gives the number of the
+        last event that is stored now. Where that was not `after`, nothing was added.
         """
 
     async def read(self, name: StreamName, after: int) -> Excerpt | None:
-        """What follows number `after`, and tell who makes it that somebody reads. None: it is not kept."""
+        """What follows number `after`, and tell who makes it that somebody reads. None: it is not kept.
+
+        A stream is there from its first `append` on, events or not.
+        """
 
     async def attention(self, name: StreamName) -> float:
         """Seconds until nobody has read the copy for as long as a stream lasts without readers; or 0."""

@@ -8,7 +8,7 @@ from outrider.core.context import NOBODY
 from outrider.core.errors import GenerationError, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
 
     from outrider import v1
     from outrider.core.context import Principal, RequestContext, Target
@@ -50,10 +50,16 @@ def check_models(principal: Principal, request: v1.GenerateRequest, plan: tuple[
     fallbacks too.
     """
     named = [name for name in (request.model, *request.fallback.models) if name]
-    if request.model and all(principal.may_use(name) for name in named):
+    denied = [name for name in named if not principal.may_use(name)]
+    if request.model and not denied:
         return
-    for target in plan:
-        if not principal.may_use(str(target)):
-            raise GenerationError(
-                Reason.MODEL_NOT_ALLOWED, f"{principal.name} may not use {request.model or target}"
-            )
+    for target in map(str, plan):
+        if not principal.may_use(target):
+            # Who may not use a route is not told where it leads.
+            what = target if target in denied else " or ".join(denied) or target
+            raise GenerationError(Reason.MODEL_NOT_ALLOWED, f"{principal.name} may not use {what}")
+
+
+def may_use_all(principal: Principal, name: str, targets: Iterable[Target]) -> bool:
+    """Whether `check_models` lets a caller use a name that leads to these targets."""
+    return principal.may_use(name) or all(principal.may_use(str(target)) for target in targets)

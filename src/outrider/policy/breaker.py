@@ -36,6 +36,8 @@ class Trip:
 
 # Nobody waits for less: a timer may come that much too early.
 _NO_TIME = 0.001
+# States have even epochs; this is added for a call that has begun to answer.
+_ANSWERS = 1
 
 
 class Breaker:
@@ -57,8 +59,9 @@ class Breaker:
         self._suspected_until = -math.inf
         self._probing = False
         self._unproven = False  # closed again, and no answer has been whole since
-        self.heard_at = -math.inf  # when a call last told how the target is
-        self.well_at = -math.inf  # when one last succeeded
+        self._answering = 0  # calls that have begun to answer, in this state, and go on
+        self._heard_at = -math.inf
+        self._well_at = -math.inf
         self.state = State.CLOSED
         self.epoch = 0  # of the state; a report on a call from an earlier epoch tells nothing new
         self.is_free = True  # it lets every call through: there is no need to ask for how long it does not
@@ -67,6 +70,21 @@ class Breaker:
     def was_asked(self) -> bool:
         """Whether any call has told how the target is."""
         return self.heard_at > -math.inf
+
+    @property
+    def heard_at(self) -> float:
+        """When a call last told how the target is: now, while one answers."""
+        return self._clock() if self._answering else self._heard_at
+
+    @property
+    def well_at(self) -> float:
+        """When a call was last answered: now, while one answers."""
+        return self._clock() if self._answering else self._well_at
+
+    @property
+    def paused_until(self) -> float:
+        """Until when the target has asked to be left alone, by the clock; it may have passed."""
+        return self._paused_until
 
     @property
     def longest_pause(self) -> float:
@@ -113,15 +131,17 @@ class Breaker:
         That is enough of a probe: a stream may last for minutes. Until one answer is whole, a single
         failure opens the breaker again.
         """
-        if epoch != self.epoch or self.state is not State.HALF_OPEN:
+        if epoch != self.epoch:
             return epoch
-        self._probing = False
-        self._close()
-        return self.epoch
+        if self.state is State.HALF_OPEN:
+            self._probing = False
+            self._close()
+        self._answering += 1
+        return self.epoch + _ANSWERS
 
     def succeeded(self, epoch: int) -> None:
         """The target answered."""
-        if epoch != self.epoch:
+        if not self._is_news(epoch):
             return
         self._probing = self._unproven = False
         self._in_a_row = 0
@@ -130,15 +150,15 @@ class Breaker:
         if self.state is not State.CLOSED:
             self._close()
             self._unproven = False
-        self.well_at = self.heard_at = self._window.add(failed=False)
+        self._well_at = self._heard_at = self._window.add(failed=False)
 
     def failed(self, epoch: int) -> None:
         """The target failed in a way that says it is unwell."""
-        if epoch != self.epoch:
+        if not self._is_news(epoch):
             return
         self._probing = False
         self._in_a_row += 1
-        self.heard_at = self._window.add(failed=True)
+        self._heard_at = self._window.add(failed=True)
         if self.state is State.HALF_OPEN:
             self._pause = min(self._pause * 2, self.longest_pause)
             self._open()
@@ -146,16 +166,18 @@ class Breaker:
             self._open()
 
     def abandoned(self, epoch: int) -> None:
-        """The call ended without telling anything about the target."""
-        if epoch == self.epoch:
+        """The call ended without telling anything about the target, but that it answered, if it did."""
+        if self._is_news(epoch):
             self._probing = False
+            if epoch != self.epoch:
+                self._well_at = self._heard_at = self._clock()
 
     def pause(self, seconds: float) -> None:
         """The target is well, but asks to be left alone for a while: its rate limit is used up.
 
         Past `longest_pause` it is asked again: it may not have meant it.
         """
-        now = self.heard_at = self._clock()
+        now = self._heard_at = self._clock()
         self._paused_until = max(self._paused_until, now + min(seconds, self.longest_pause))
         self.is_free = False
 
@@ -166,6 +188,13 @@ class Breaker:
     def wake(self) -> None:
         """There is word that the target is back: the next call is the probe. A `pause` still holds."""
         self._opened_at = -math.inf
+
+    def _is_news(self, epoch: int) -> bool:
+        """Whether a call that has ended began in the state of now."""
+        if epoch == self.epoch + _ANSWERS:
+            self._answering -= 1
+            return True
+        return epoch == self.epoch
 
     def _is_enough(self) -> bool:
         if self._in_a_row >= self._trip.failures or self._unproven or self._clock() < self._suspected_until:
@@ -186,6 +215,7 @@ class Breaker:
     def _enter(self, state: State) -> None:
         if state is not self.state:
             self.state = state
-            self.epoch += 1
+            self.epoch += 2
+            self._answering = 0
             self.is_free = state is State.CLOSED and self._paused_until == -math.inf
             self._on_change(state)

@@ -63,11 +63,11 @@ class Breakers:
         return breaker.state is State.CLOSED and not breaker.paused_for()
 
     def heard_at(self) -> float:
-        """When a call last told how any of them is."""
+        """When a call last told how any of them is: now, while one answers."""
         return max(breaker.heard_at for _, breaker in self)
 
     def well_at(self) -> float:
-        """When a call to any of them last succeeded."""
+        """When a call to any of them was last answered: now, while one answers."""
         return max(breaker.well_at for _, breaker in self)
 
     def all_fail(self, since: float) -> bool:

@@ -158,14 +158,15 @@ class HealthMonitor:
         return [name for name in self._providers if self._due_at(name) <= now]
 
     def _due_at(self, name: str) -> float:
-        watch, rhythm = self._watches[name], self._rhythm
+        watch, rhythm, breakers = self._watches[name], self._rhythm, self._breakers[name]
         if watch.is_checked:
             return math.inf
-        if not self.health[name].serving or watch.failed_checks:
+        doubtful = watch.failed_checks and breakers.well_at() <= watch.checked_at
+        if doubtful or not self.health[name].serving:
             return watch.checked_at + rhythm.down_interval
         if not rhythm.interval:
             return math.inf
-        return max(watch.checked_at, self._breakers[name].heard_at()) + rhythm.interval
+        return max(watch.checked_at, breakers.heard_at()) + rhythm.interval
 
     def _seconds_left(self) -> float | None:
         """Until there is something to do; None: until something happens."""
@@ -184,6 +185,8 @@ class HealthMonitor:
             failure = error.fact.message if says_down(error) else ""
         except TimeoutError:
             failure = f"no answer to a check within {_LONGEST_CHECK:g} s"
+        if self._breakers[name].well_at() > watch.checked_at:
+            watch.failed_checks = 0  # calls that are answered say more than checks that fail
         watch.is_checked, watch.checked_at = False, self._clock()
         if failure:
             self._did_not_answer(name, watch, failure)

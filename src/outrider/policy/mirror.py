@@ -24,10 +24,11 @@ class Mirror:
     A store that was away, and may have forgotten everything, gets what it lacks when it is back.
     """
 
-    def __init__(self, log: EventLog, name: StreamName, shared: SharedStreams) -> None:
+    def __init__(self, log: EventLog, name: StreamName, shared: SharedStreams, keep: float) -> None:
         self._log = log
         self._name = name
         self._shared = shared
+        self._keep = keep
         self._copied = 0
         self._ending: Ending | None = None
         self._dropped = False
@@ -38,9 +39,9 @@ class Mirror:
         """There is more to copy."""
         self._news.set()
 
-    def end(self, ending: Ending) -> None:
-        """Nothing more will come: copy the rest, and this."""
-        self._ending = ending
+    def end(self, ending: Ending, keep: float) -> None:
+        """Nothing more will come: copy the rest, and this, to be kept for so many seconds."""
+        self._ending, self._keep = ending, keep
         self.wake()
 
     def drop(self) -> None:
@@ -70,7 +71,7 @@ class Mirror:
         events = self._log.after(before, _MOST_EVENTS)
         # Alone: an append that may have been done before says only how many events there are.
         ending = None if events else self._ending
-        self._copied = await self._shared.append(self._name, before, events, ending)
+        self._copied = await self._shared.append(self._name, before, events, ending, self._keep)
         return ending is not None and self._copied == before
 
     async def _wait(self) -> None:

@@ -66,6 +66,7 @@ class ProviderWatch:
 
     def is_said_to_be_down(self) -> None:
         """It was down when it was last heard of. To be checked at once."""
+        self._needed = _ENOUGH
         self.is_failing = True
         self.checked_at = -math.inf
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _MOST_EVENTS = 256  # of those given to a reader at once
 _ONE_MORE_LOOK = 1.0  # seconds, while it is not known whether other sidecars have readers
+_BRIEFLY = 10.0  # seconds for which those who have joined can read how a request failed that may run again
+_CUT = (Reason.CANCELLED, Reason.DRAINING, Reason.SIDECAR_LOST)
 _GIVEN_UP = Failure(Fact(Reason.CANCELLED, "the answer was given up: nobody read it"), committed=True)
 
 _log = structlog.get_logger("outrider")
@@ -35,8 +37,9 @@ _log = structlog.get_logger("outrider")
 class ResumableStream(Broadcast[Seat]):
     """Runs the whole pipeline once, accounting included: how often callers left shows nowhere.
 
-    Without a reader, here or at another sidecar, it goes on for `grace` seconds. `on_growth` is told of the
-    bytes that came, and may `let_go`.
+    Without a reader, here or at another sidecar, it goes on for `grace` seconds; without one here it is in
+    `alone`. `on_growth` is told of the bytes that came, and may `let_go`. One that is `keyed` is found before
+    its first event, and by callers who do not know its id.
     """
 
     def __init__(
@@ -44,7 +47,10 @@ class ResumableStream(Broadcast[Seat]):
         call: RequestContext,
         handler: Handler,
         *,
+        keyed: bool,
+        keep: float,
         grace: float,
+        alone: set[ResumableStream],
         mirror: Callable[[EventLog, StreamName], Mirror] | None,
         on_growth: Callable[[ResumableStream, int], None],
         on_end: Callable[[ResumableStream], None],
@@ -52,24 +58,39 @@ class ResumableStream(Broadcast[Seat]):
         super().__init__()
         self.name = StreamName(call.id, call.principal.name)
         self.log = EventLog()
-        self._mirror: Mirror | None = None  # from the first event on
+        self._mirror: Mirror | None = None  # from the first event on; of a keyed one from now on
         self._record = call.record
+        self.keep = keep  # seconds, from its end on
+        self._keyed = keyed
         self._grace = grace
+        self._alone = alone
         self._make_mirror = mirror
         self._on_growth = on_growth
         self._on_end = on_end
         self._is_kept = True
-        self._is_known = False  # a reader was given its id
+        self._is_known = keyed  # somebody can come back
+        self._given_up = _GIVEN_UP
         self._room: asyncio.Event | None = None  # while the readers of what is not kept lag behind
         self._lonely: asyncio.Task[None] | None = None
         self.ending: Ending | None = None
+        if keyed:
+            self._copy()
         # The deadline is that of a call, not of the answer.
         self._play(handler(replace(call, deadline=inf)), "resumable-stream")
+
+    @property
+    def answered(self) -> bool:
+        """Whether its end is the request's. What was cut, or failed before its first event, may run again."""
+        if self.ending is None or self.ending.failure is None:
+            return self.ending is not None
+        reason = self.ending.failure.fact.reason
+        return reason is Reason.QUEUED or (self.log.last > 0 and reason not in _CUT)
 
     def read(self, after: int = 0) -> AsyncGenerator[Batch, None]:
         """The events that follow number `after`, for one who has to read them. Raises GenerationError."""
         seat = Seat(after)
         self._seats.append(seat)
+        self._alone.discard(self)
         if self._lonely is not None:
             self._lonely.cancel()
         return self._read(seat)
@@ -79,8 +100,20 @@ class ResumableStream(Broadcast[Seat]):
         self._is_kept = False
         if self._mirror is not None:
             self._mirror.drop()
-        if not self._seats:
+        if self in self._alone:
             self._cancel()
+
+    def give_up(self, why: Failure) -> None:
+        """End it, unless it is whole; those who read are told why."""
+        self._given_up = why
+        self._cancel()
+
+    def when_copied(self, told: Callable[[], None]) -> None:
+        """Call back, after its end, once its copy is whole, or will never be."""
+        if self._mirror is None or self._mirror.task.done():
+            told()
+        else:
+            self._mirror.task.add_done_callback(lambda _: told())
 
     async def cut(self) -> None:
         """The sidecar stops: end it with DRAINING. Returns once it has let go, within a second."""
@@ -90,7 +123,7 @@ class ResumableStream(Broadcast[Seat]):
         completed = batch[-1].HasField("completed")
         self._is_whole = completed or batch[-1].HasField("queued")
         if completed and not self._is_kept:
-            batch[-1].completed.warnings.append(_no_room())
+            batch[-1].completed.warnings.append(_no_room("idempotency_key" if self._keyed else "resumable"))
         size = self.log.add(batch)
         self._record.last_sequence = self.log.last
         if self._is_kept:
@@ -150,13 +183,16 @@ class ResumableStream(Broadcast[Seat]):
             if not self._seats:
                 _log.error("unexpected error", request_id=self.name.request_id, exc_info=self._crash)
         elif failure is None and self.task.cancelling():
-            failure = _GIVEN_UP
+            failure = self._given_up
         self._is_whole = failure is None
         self.ending = Ending(failure)
+        if self._keyed and not self.answered:
+            self.keep = min(self.keep, _BRIEFLY)
+        self._alone.discard(self)
         if self._lonely is not None:
             self._lonely.cancel()
         if self._mirror is not None:
-            self._mirror.end(self.ending)
+            self._mirror.end(self.ending, self.keep)
         self._on_end(self)
 
     async def _leave(self, seat: Seat) -> None:
@@ -165,6 +201,7 @@ class ResumableStream(Broadcast[Seat]):
         if self._seats or self._is_over or self._is_whole:
             return
         if self._is_kept and self._is_known:
+            self._alone.add(self)
             self._lonely = asyncio.create_task(self._outlast(), name="lonely-stream")
         else:
             await self._stop()  # nobody can come back
@@ -185,5 +222,5 @@ class ResumableStream(Broadcast[Seat]):
         self._cancel()
 
 
-def _no_room() -> v1.Warning:
-    return unsupported("resumable", "this sidecar has no room left for its events: it cannot be resumed")
+def _no_room(field: str) -> v1.Warning:
+    return unsupported(field, "this sidecar has no room left for the events: they cannot be given again")

@@ -19,7 +19,7 @@ from outrider.policy.shelf import Shelf
 from outrider.policy.unsupported import unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from outrider.core.context import Principal, RequestContext
     from outrider.core.ports import Batch, Handler
@@ -51,22 +51,29 @@ class ResumableStreams:
         self._pipeline = pipeline
         self._rules = rules
         self._shared = shared
-        self._shelf = Shelf(rules.max_bytes, rules.keep)
+        self._shelf = Shelf(rules.max_bytes)
         self._running: set[ResumableStream] = set()
+        self._alone: set[ResumableStream] = set()
         self._mirrors: set[asyncio.Task[None]] = set()
+
+    @property
+    def alone(self) -> int:
+        """How many run that nobody reads here: they take what a call would."""
+        return len(self._alone)
 
     def begin(self, call: RequestContext) -> AsyncGenerator[Batch, None]:
         """The numbered events of a new stream, for its caller. Raises GenerationError."""
-        stream = ResumableStream(
-            call,
-            self._pipeline,
-            grace=self._rules.grace,
-            mirror=None if self._shared is None else partial(self._mirror, shared=self._shared),
-            on_growth=self._shelf.grew,
-            on_end=self._ended,
-        )
-        self._running.add(stream)
-        return stream.read()
+        return self._start(call, None).read()
+
+    def begin_keyed(self, call: RequestContext, told: Callable[[ResumableStream], None]) -> ResumableStream:
+        """A new stream, to be read, that can be resumed from now on; `told` is called when it has ended."""
+        stream = self._start(call, told)
+        self._shelf.grew(stream, 0)
+        return stream
+
+    def has(self, request_id: str, caller: Principal) -> bool:
+        """Whether it is kept in this sidecar."""
+        return self._shelf.find(request_id, caller.name) is not None
 
     def resume(self, request_id: str, caller: Principal, after: int) -> AsyncGenerator[Batch, None]:
         """The numbered events that follow number `after`. Raises GenerationError: REQUEST_UNKNOWN too."""
@@ -87,12 +94,29 @@ class ResumableStreams:
         await asyncio.gather(*self._mirrors, return_exceptions=True)
         self._shelf.clear()
 
-    def _ended(self, stream: ResumableStream) -> None:
+    def _start(self, call: RequestContext, told: Callable[[ResumableStream], None] | None) -> ResumableStream:
+        stream = ResumableStream(
+            call,
+            self._pipeline,
+            keyed=told is not None,
+            keep=self._rules.keep,
+            grace=self._rules.grace,
+            alone=self._alone,
+            mirror=None if self._shared is None else partial(self._mirror, shared=self._shared),
+            on_growth=self._shelf.grew,
+            on_end=partial(self._ended, told=told),
+        )
+        self._running.add(stream)
+        return stream
+
+    def _ended(self, stream: ResumableStream, told: Callable[[ResumableStream], None] | None) -> None:
         self._running.discard(stream)
         self._shelf.ended(stream)
+        if told is not None:
+            told(stream)
 
     def _mirror(self, log: EventLog, name: StreamName, shared: SharedStreams) -> Mirror:
-        mirror = Mirror(log, name, shared)
+        mirror = Mirror(log, name, shared, self._rules.keep)
         self._mirrors.add(mirror.task)
         mirror.task.add_done_callback(self._mirrors.discard)
         mirror.task.add_done_callback(_tell)

@@ -12,14 +12,13 @@ _OVERHEAD = 2_048  # bytes that a stream takes beside its events
 
 
 class Shelf:
-    """At most `max_bytes`. Streams that have ended stay for `keep` seconds, or until there is no room.
+    """At most `max_bytes`. Streams that have ended stay for as long as they say, or until there is no room.
 
     The oldest go first. A stream that runs, and for which there is no room even so, is let go.
     """
 
-    def __init__(self, max_bytes: int, keep: float) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._keep = keep
         self._sizes: dict[ResumableStream, int] = {}
         self._by_id: dict[str, ResumableStream] = {}
         self._ended: dict[ResumableStream, asyncio.TimerHandle] = {}  # oldest first
@@ -44,7 +43,7 @@ class Shelf:
     def ended(self, stream: ResumableStream) -> None:
         """It will grow no more."""
         if stream in self._sizes:
-            timer = asyncio.get_running_loop().call_later(self._keep, self._forget, stream)
+            timer = asyncio.get_running_loop().call_later(stream.keep, self._forget, stream)
             self._ended[stream] = timer
 
     def clear(self) -> None:

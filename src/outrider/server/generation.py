@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
     from outrider.core.ports import Batch, Clock, Handler, Provider, TokenCounter
+    from outrider.policy.keyed import KeyedRequests
     from outrider.policy.resume import ResumableStreams
     from outrider.policy.route_table import RouteTable
     from outrider.server.callers import Callers
@@ -41,6 +42,7 @@ class GenerationServicer(GenerationServiceServicer):
         self,
         *,
         pipeline: Handler,
+        keyed: KeyedRequests,
         callers: Callers,
         routes: RouteTable,
         providers: Mapping[str, Provider],
@@ -49,6 +51,7 @@ class GenerationServicer(GenerationServiceServicer):
         streams: ResumableStreams | None = None,
     ) -> None:
         self._pipeline = pipeline
+        self._keyed = keyed
         self._callers = callers
         self._routes = routes
         self._providers = providers
@@ -63,8 +66,11 @@ class GenerationServicer(GenerationServiceServicer):
     ) -> None:
         """Stream an answer."""
         call = self._open(request, context, "Generate", streaming=True)
+        if request.idempotency_key:
+            await _write_all(self._keyed.answer(call), call, context)
+            return
         if request.resumable and self._streams is not None:
-            await self._generate_resumable(call, context, self._streams)
+            await _write_all(self._streams.begin(call), call, context)
             return
         record, sequence = call.record, 0
         async with aclosing(self._begin(call)) as batches:
@@ -84,9 +90,11 @@ class GenerationServicer(GenerationServiceServicer):
         """Continue a stream."""
         caller = self._callers.identify(context.invocation_metadata())  # type: ignore[arg-type]
         check_caller(caller)
-        if self._streams is None:
+        keyed = self._keyed.streams
+        streams = keyed if keyed.has(request.request_id, caller) else self._streams
+        if streams is None:
             raise GenerationError(Reason.REQUEST_UNKNOWN, "this sidecar keeps no streams: see resume.enabled")
-        rest = self._streams.resume(request.request_id, caller, request.after_sequence)
+        rest = streams.resume(request.request_id, caller, request.after_sequence)
         async with aclosing(rest) as batches:
             async for batch in batches:
                 for event in batch:
@@ -132,20 +140,10 @@ class GenerationServicer(GenerationServiceServicer):
         return response
 
     def _begin(self, call: RequestContext) -> AsyncGenerator[Batch, None]:
+        if call.request.idempotency_key:
+            return self._keyed.answer(call)
         answer = self._pipeline(call)
         return not_resumable(answer) if call.request.resumable else answer
-
-    async def _generate_resumable(
-        self,
-        call: RequestContext,
-        context: ServicerContext[v1.GenerateRequest, v1.GenerateResponse],
-        streams: ResumableStreams,
-    ) -> None:
-        async with aclosing(streams.begin(call)) as batches:
-            async for batch in batches:
-                for event in batch:
-                    await context.write(event)
-        _tell_key(call.record, context)
 
     async def _ask_provider(self, call: RequestContext, provider: str, model: str) -> int | None:
         patience = min(call.deadline - self._clock(), _COUNT_TIMEOUT)
@@ -182,6 +180,19 @@ class GenerationServicer(GenerationServiceServicer):
         )
         deadline = math.inf if remaining is None else now + remaining
         return RequestContext(request_id, request, principal, record, streaming, deadline)
+
+
+async def _write_all(
+    events: AsyncGenerator[Batch, None],
+    call: RequestContext,
+    context: ServicerContext[v1.GenerateRequest, v1.GenerateResponse],
+) -> None:
+    """Write events that have their numbers."""
+    async with aclosing(events) as batches:
+        async for batch in batches:
+            for event in batch:
+                await context.write(event)
+    _tell_key(call.record, context)
 
 
 # Of what is put on record before it is validated: a caller may send megabytes as a name.

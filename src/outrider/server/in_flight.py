@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any
 from outrider.core.errors import GenerationError, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 
 class InFlight:
-    """One for all calls; each is inside it, as a context manager, for as long as its handler runs."""
+    """One for all calls; each is inside it, as a context manager, for as long as its handler runs.
 
-    def __init__(self, limit: int) -> None:
+    `detached` gives how many requests go on without a call: they count as well, but nobody waits for them.
+    """
+
+    def __init__(self, limit: int, detached: Callable[[], int] = lambda: 0) -> None:
         self._limit = limit
+        self._detached = detached
         self._refusing = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -23,7 +28,7 @@ class InFlight:
         """Raises GenerationError: DRAINING after `refuse`, LOAD_SHED where as many calls run as may."""
         if self._refusing:
             raise GenerationError(Reason.DRAINING, "the sidecar is stopping and takes no more calls")
-        if len(self._tasks) >= self._limit:
+        if len(self._tasks) + self._detached() >= self._limit:
             raise GenerationError(Reason.LOAD_SHED, f"{self._limit} calls run already", retry_after=1.0)
         self._tasks.add(_current_task())
 

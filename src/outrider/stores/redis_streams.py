@@ -51,7 +51,7 @@ return last
 # KEYS: stream, lease, mark of the readers. ARGV: number of the last event that is had, most entries,
 # milliseconds of the mark. Gives the entries that follow, or the ending, and whether the lease is held.
 _READ: Final = Script("""
-if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then return false end
 local found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
 if #found == 0 then
   local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
@@ -67,15 +67,14 @@ _unpack = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 class RedisStreams:
-    """See the port, SharedStreams. `keep` and `grace` are seconds."""
+    """See the port, SharedStreams. `grace` is in seconds."""
 
-    def __init__(self, link: RedisLink, *, keep: float, grace: float) -> None:
+    def __init__(self, link: RedisLink, *, grace: float) -> None:
         self._link = link
-        self._keep_ms = max(1, int(keep * 1_000))
         self._grace_ms = max(1, int(grace * 1_000))
 
     async def append(
-        self, name: StreamName, after: int, events: Sequence[bytes], ending: Ending | None
+        self, name: StreamName, after: int, events: Sequence[bytes], ending: Ending | None, keep: float
     ) -> int:
         """Add events and, perhaps, the ending."""
         stream, lease, _ = self._keys(name)
@@ -89,7 +88,7 @@ class RedisStreams:
                     after + len(events),
                     "" if ending is None else encode(ending),
                     # While it runs, what is kept has to outlive the time until the next sign of life.
-                    self._keep_ms + (_LEASE_MS if ending is None else 0),
+                    max(1, int(keep * 1_000)) + (_LEASE_MS if ending is None else 0),
                     _LEASE_MS,
                     _MOST_ENTRIES,
                 ),

@@ -28,6 +28,7 @@ class _Failure(msgspec.Struct, array_like=True):
     quota_subject: str = ""
     detail: bytes | None = None
     job_id: str = ""
+    free_in: float | None = None
 
 
 _write = msgspec.msgpack.Encoder().encode
@@ -53,6 +54,7 @@ def encode(ending: Ending) -> bytes:
             fact.quota_subject,
             _bytes_of(failure.detail),
             fact.job_id,
+            fact.free_in,
         )
     )
 
@@ -72,6 +74,7 @@ def decode(data: bytes) -> Ending:
         violations=tuple(Violation(*each) for each in found.violations),
         job_id=found.job_id,
         quota_subject=found.quota_subject,
+        free_in=found.free_in,
     )
     detail = None if found.detail is None else v1.GenerationFailure.FromString(found.detail)
     return Ending(Failure(fact, found.committed, detail))
