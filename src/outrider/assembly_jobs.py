@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import socket
 import time
@@ -11,41 +10,40 @@ from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from outrider import v1
-from outrider.core.errors import GenerationError
+from outrider.assembly_job_routes import Outlook, checker, plan_by
 from outrider.jobs.desk import Desk, Terms
 from outrider.jobs.runner import Pace, Runner
 from outrider.jobs.work import Means
-from outrider.policy.admit import check_models
 from outrider.policy.queue import queue
-from outrider.policy.validate import check_request
 from outrider.server.app import ListenError
 from outrider.server.generation import new_id
 from outrider.server.job_service import JobServicer
 from outrider.server.watches import Watches
 from outrider.stores.job_journal import JobJournal
 from outrider.stores.memory_jobs import MemoryJobs
+from outrider.telemetry.job_metrics import JobMetrics, QueueLevels
 from outrider.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AsyncExitStack
 
+    from prometheus_client import CollectorRegistry
+
     from outrider.config import Config
-    from outrider.core.context import Principal, RequestContext, Target
+    from outrider.core.context import RequestContext
+    from outrider.core.events import Event
     from outrider.core.jobs import JobStore
     from outrider.core.ports import Handler
     from outrider.jobs.states import OnEvent
-    from outrider.policy.breaker import Breaker
     from outrider.policy.planner import Planner
     from outrider.policy.queue import Leave
     from outrider.policy.upstream import Upstream
     from outrider.server.app import Service
     from outrider.server.callers import Callers
     from outrider.stores.fleet_jobs import FleetJobs
+    from outrider.stores.redis_jobs import RedisJobs
     from outrider.stores.redis_link import RedisLink
-
-# A breaker may close before it said it would.
-_LOOK_AGAIN = 15.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +82,39 @@ async def open_jobs(
     upstreams: Mapping[str, Upstream],
     link: RedisLink | None,
     closing: AsyncExitStack,
-    on_event: OnEvent = lambda _: None,
+    on_event: OnEvent,
+    registry: CollectorRegistry,
 ) -> Jobs:
     """Build it; `closing` gets what has to be closed. Raises ListenError where the journal cannot be used."""
     settings = config.jobs
     if not settings.enabled:
         return Jobs(queue(None)(pipeline))
-    store = await _open_store(config, link, closing)
+    queues = await _open_queues(config, link, closing)
+    store = queues.store
+    metrics = JobMetrics(lambda: queues.levels(runner.running))
+    registry.register(metrics)
+
+    def tell(event: Event) -> None:
+        metrics.count(event)
+        on_event(event)
+
     runner = Runner(
         Means(store, pipeline, callers.named, new_id, time.monotonic, time.time),
         Pace(settings.workers, settings.retry_delay),
         worker=f"{socket.gethostname()}-{secrets.token_hex(6)}",
         outlook=Outlook(planner, upstreams),
         random=SystemRandom(),
-        on_event=on_event,
+        on_event=tell,
     )
     closing.push_async_callback(runner.aclose)
     desk = Desk(
         store,
         Terms(settings.ttl, settings.max_ttl, settings.max_retries),
         check=checker(planner),
+        plan=plan_by(planner),
         wall_clock=time.time,
         accepted=runner.wake,
-        on_event=on_event,
+        on_event=tell,
     )
     watches = Watches()
     servicer = JobServicer(
@@ -116,7 +124,7 @@ async def open_jobs(
         watches=watches,
         stop_job=runner.stop_job,
         clock=time.monotonic,
-        on_event=on_event,
+        on_event=tell,
     )
     return Jobs(
         queue(_leaving(desk))(pipeline),
@@ -135,74 +143,49 @@ def _leaving(desk: Desk) -> Leave:
     return leave
 
 
-def checker(planner: Planner) -> Callable[[Principal, v1.GenerateRequest], None]:
-    """Raises the GenerationError of a request that its caller may not make; the request stays as it is."""
+@dataclass(frozen=True, slots=True)
+class _Queues:
+    """The queue, and what it is made of."""
 
-    def check(principal: Principal, request: v1.GenerateRequest) -> None:
-        check_request(request)
-        names = _names(request)
-        targets = planner.candidates(names).all
-        check_models(principal, names, targets)
+    store: JobStore
+    local: MemoryJobs
+    shared: RedisJobs | None = None
 
-    return check
-
-
-class Outlook:
-    """Seconds until some target of a request, or any at all, may be asked; 0: now."""
-
-    def __init__(self, planner: Planner, upstreams: Mapping[str, Upstream]) -> None:
-        self._planner = planner
-        self._upstreams = upstreams
-
-    def __call__(self, request: v1.GenerateRequest | None) -> float:
-        """None: of any request."""
-        if request is None:
-            return min(map(_closed_for, self._in_use()), default=0.0)
-        try:
-            targets = self._planner.candidates(_names(request)).all
-        except GenerationError:
-            return 0.0  # its try will tell
-        return min(map(self._of, targets), default=0.0)
-
-    def _in_use(self) -> Iterator[Breaker]:
-        """All but those of models that nobody has named, which are never open."""
-        for upstream in self._upstreams.values():
-            breakers = [breaker for _, breaker in upstream.breakers]
-            for breaker in breakers:
-                if breaker is not breakers[-1] or len(breakers) == 1 or breaker.heard_at > -math.inf:
-                    yield breaker
-
-    def _of(self, target: Target) -> float:
-        return _closed_for(self._upstreams[target.provider].breakers.of(target.model))
+    def levels(self, running: int) -> QueueLevels:
+        """How they stand, while so many jobs are worked on."""
+        waiting = {"local": self.local.waiting}
+        if self.shared is not None:
+            waiting["shared"] = self.shared.waiting
+        return QueueLevels(waiting, running, self.local.level)
 
 
-def _names(request: v1.GenerateRequest) -> v1.GenerateRequest:
-    """What of a request decides where it may go; planning fills in what is left out."""
-    names = v1.GenerateRequest(model=request.model)
-    if request.HasField("fallback"):
-        names.fallback.CopyFrom(request.fallback)
-    return names
-
-
-def _closed_for(breaker: Breaker) -> float:
-    return max(breaker.paused_for(), min(breaker.retry_after() or 0.0, _LOOK_AGAIN))
-
-
-async def _open_store(config: Config, link: RedisLink | None, closing: AsyncExitStack) -> JobStore:
+async def _open_queues(config: Config, link: RedisLink | None, closing: AsyncExitStack) -> _Queues:
     settings = config.jobs
     journal = JobJournal(settings.journal) if settings.journal else None
     local = MemoryJobs(
-        journal, capacity=settings.capacity, max_bytes=settings.max_bytes, lease=settings.lease
+        journal,
+        capacity=settings.capacity,
+        max_bytes=settings.max_bytes,
+        max_result_bytes=settings.max_result_bytes,
+        lease=settings.lease,
     )
     store: MemoryJobs | FleetJobs = local
+    shared: RedisJobs | None = None
     if link is not None:
         from outrider.stores.fleet_jobs import FleetJobs
         from outrider.stores.redis_jobs import RedisJobs
 
-        store = FleetJobs(link, RedisJobs(link, lease=settings.lease), local)
+        shared = RedisJobs(
+            link,
+            capacity=settings.fleet.capacity,
+            max_bytes=settings.fleet.max_bytes,
+            max_result_bytes=settings.fleet.max_result_bytes,
+            lease=settings.lease,
+        )
+        store = FleetJobs(link, shared, local)
     try:
         await store.start()
     except OSError as error:
         raise ListenError(f"cannot use jobs.journal {settings.journal}: {error.strerror or error}") from error
     closing.push_async_callback(store.aclose)
-    return store
+    return _Queues(store, local, shared)

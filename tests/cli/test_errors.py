@@ -69,6 +69,7 @@ def test_error_says_what_was_tried_and_what_to_do(run: Run, stand_in: StandIn) -
     [
         (Reason.CALLER_UNKNOWN, "set OUTRIDER_TOKEN, or give --token"),
         (Reason.MODEL_UNKNOWN, "`outrider models` lists what there is"),
+        (Reason.NOT_ADMIN, "ask whoever runs the sidecar, or give the --token of a caller that has it"),
         (Reason.PROVIDER_CREDENTIALS_REFUSED, "`outrider check --live` tests the keys"),
         (Reason.DEADLINE_EXCEEDED, "--timeout allows more"),
     ],
@@ -183,6 +184,16 @@ def test_broken_details_leave_the_status(run: Run, stand_in: StandIn, details: b
     assert (result.code, result.err) == (4, "outrider: no [RESOURCE_EXHAUSTED]\n")
 
 
+@pytest.mark.parametrize("action", [["submit", "hi"], ["list"], ["watch", "0192f00d"]])
+def test_sidecar_without_jobs_is_said_to_have_none(run: Run, stand_in: StandIn, action: list[str]) -> None:
+    """One that serves everything else is a sidecar: the setting that may be the cause is named."""
+    stand_in.statuses = {"outrider.v1.GenerationService": 1}
+    result = run("jobs", *action)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"outrider: the sidecar at {stand_in.address} serves no jobs: ")
+    assert "`jobs: {enabled: false}`" in result.err
+
+
 @contextmanager
 def _listening(reply: bytes) -> Iterator[str]:
     """A TCP server that sends this to everyone, and hangs up."""
@@ -223,7 +234,13 @@ def test_other_servers_are_told_apart(run: Run, command: list[str], reply: bytes
 
 @pytest.mark.parametrize(
     "command",
-    [["generate", "hi"], ["generate", "hi", "--no-stream"], ["health"], ["health", "--wait", "5"]],
+    [
+        ["generate", "hi"],
+        ["generate", "hi", "--no-stream"],
+        ["health"],
+        ["health", "--wait", "5"],
+        ["jobs", "submit", "hi"],
+    ],
 )
 def test_other_grpc_servers_are_told_apart(run: Run, command: list[str]) -> None:
     """A gRPC server without our services, or with messages that are not ours, is said to be no sidecar."""

@@ -92,6 +92,18 @@ def test_stored_answer_is_marked(run: Run, stand_in: StandIn) -> None:
     assert "cache     a stored answer, 90 s old\n" in run("generate", "hi").err
 
 
+def test_an_idempotency_key_is_sent(run: Run, stand_in: StandIn) -> None:
+    """As a stream and in one piece; the summary says that an answer is not new."""
+    started = v1.Started(provider="openai", model="gpt", replayed=True)
+    stand_in.script = [v1.GenerateResponse(started=started), text("Hello"), COMPLETED]
+    assert "key       used before: " in run("generate", "--key", "k", "hi").err
+    assert "key       used before: " in run("generate", "--key", "k", "--no-stream", "hi").err
+    stream, piece = stand_in.requests
+    assert isinstance(stream, v1.GenerateRequest)
+    assert isinstance(piece, v1.CompleteRequest)
+    assert stream.idempotency_key == piece.request.idempotency_key == "k"
+
+
 def test_values_of_a_newer_sidecar_are_shown_as_numbers(run: Run, stand_in: StandIn) -> None:
     """An enum value that this version does not know does not end the command."""
     attempts = [v1.Attempt(provider="openai", model="gpt", outcome=98), FAILED]  # type: ignore[arg-type]

@@ -83,6 +83,8 @@ def test_a_job_without_an_answer(run: Run) -> None:
     assert "CONTEXT_TOO_LONG" in watched.err
     assert result.code == 3
     assert "CONTEXT_TOO_LONG" in result.err
+    for said in (watched.err, result.err, run("jobs", "get", job).out):
+        assert "refused/echo failed after" in said
 
 
 def test_cancelling_and_listing(run: Run) -> None:
@@ -111,6 +113,30 @@ def test_a_batch(run: Run, tmp_path: Path) -> None:
     assert result.code == 0
     assert [line["response"]["message"]["parts"][0]["text"] for line in lines] == ["one", "two"]
     assert "2 of 2 ended" in result.err
+
+
+def test_the_groups_of_a_batch(run: Run, tmp_path: Path) -> None:
+    """A line for each provider and model, with a bar; as JSON with all that the sidecar tells of them."""
+    file = tmp_path / "requests.jsonl"
+    request = {"messages": [{"role": "ROLE_USER", "parts": [{"text": "x"}]}], "model": "refused/echo"}
+    file.write_text(f'"one"\n{json.dumps(request)}\n"two"\n')
+    batch = ("jobs", "batch", str(file), "--watch", "--model", "simulated/echo")
+    told, as_json = run(*batch), run(*batch, "--json")
+    assert (told.code, as_json.code) == (1, 1)
+    assert len(told.out.splitlines()) == 3
+    bars = [line.split() for line in told.err.splitlines() if line.startswith("  ")][-2:]
+    assert [(each[0], len(each[1]), " ".join(each[2:5])) for each in bars] == [
+        ("refused/echo", 10, "1 of 1"),
+        ("simulated/echo", 10, "2 of 2"),
+    ]
+    lines = [json.loads(line) for line in as_json.out.splitlines()]
+    last = [each["progress"] for each in lines if "progress" in each][-1]
+    assert sorted(each["result"].get("index", 0) for each in lines if "result" in each) == [0, 1, 2]
+    assert [(each["provider"], each["model"], each["total"]) for each in last["groups"]] == [
+        ("refused", "echo", 1),
+        ("simulated", "echo", 2),
+    ]
+    assert (last["groups"][0]["failed"], last["groups"][1]["completed"]) == (1, 2)
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "1", '{"unheard_of": 1}', ""])

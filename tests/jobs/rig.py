@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from outrider import v1
-from outrider.core.context import ANYONE, Principal, RequestContext
+from outrider.core.context import ANYONE, Principal, RequestContext, Target
 from outrider.core.errors import GenerationError, Reason
 from outrider.jobs.desk import Desk, Terms
 from outrider.jobs.runner import Pace, Runner
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from outrider.core.events import Event
     from outrider.core.jobs import JobStore
     from outrider.core.ports import Batch
+    from outrider.jobs.desk import Accepted
 
 EPOCH = 1_795_000_000.0
 Step = str | float | Exception | asyncio.Event
@@ -102,6 +103,7 @@ class Rig:
             self.store,
             Terms(),
             check=lambda principal, request: None,
+            plan=plan,
             wall_clock=wall,
             accepted=lambda: self.runner.wake(),
             on_event=self.events.append,
@@ -120,6 +122,10 @@ class Rig:
     async def submit(self, text: str = "hi", *, caller: str = "anyone", **options: Any) -> v1.Job:
         job, _ = await self.desk.submit(self.callers[caller], ask(text), v1.JobOptions(**options), "trace")
         return job
+
+    async def submit_batch(self, models: Sequence[str], caller: str = "anyone") -> Accepted:
+        requests = [ask(str(number), model=model) for number, model in enumerate(models)]
+        return await self.desk.submit_batch(self.callers[caller], requests, v1.JobOptions())
 
     async def job(self, job: v1.Job) -> v1.Job:
         found = await self.store.get(job.job_id)
@@ -140,8 +146,14 @@ class Rig:
         return [event.facts["state"] for event in self.events]
 
 
-def ask(text: str = "hi", **changes: Any) -> v1.GenerateRequest:
-    request = v1.GenerateRequest(model="m", **changes)
+async def plan(request: v1.GenerateRequest) -> list[Target]:
+    """It goes where its model says; one that is called "m" is planned by nobody."""
+    provider, _, model = request.model.partition("/")
+    return [Target(provider, model)] if model else []
+
+
+def ask(text: str = "hi", model: str = "m", **changes: Any) -> v1.GenerateRequest:
+    request = v1.GenerateRequest(model=model, **changes)
     request.messages.add(role=v1.ROLE_USER).parts.add(text=text)
     return request
 

@@ -49,6 +49,7 @@ def submission(
     retries: int = 3,
     text: str = "hi",
     model: str = "gpt",
+    group: str = "",
 ) -> Submission:
     """A job whose id is its number."""
     request = v1.GenerateRequest(model=model, idempotency_key=key)
@@ -63,7 +64,7 @@ def submission(
     )
     job.submitted_at.FromMilliseconds(5_000)
     job.expires_at.FromMilliseconds(5_000 + round(ttl * 1_000))
-    return Submission(job, request, retries, traceparent=f"trace-{number}")
+    return Submission(job, request, retries, f"trace-{number}", group)
 
 
 def name(number: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 
 from outrider import v1
 from outrider.core.jobs import QueueFullError
@@ -19,7 +20,18 @@ from outrider.core.store_errors import StoreUnavailableError
 from outrider.stores.job_journal import JobJournal
 from outrider.stores.journal_frames import frame
 from outrider.stores.memory_jobs import MemoryJobs
-from tests.stores.job_rig import Clocks, answer, claimed, crash, drained, name, state, submission, text_of
+from tests.stores.job_rig import (
+    Clocks,
+    answer,
+    claimed,
+    crash,
+    drained,
+    name,
+    number,
+    state,
+    submission,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,10 +68,11 @@ async def test_everything_is_there_after_a_crash(tmp_path: Path) -> None:
     """Jobs in every state, answers, keys, retries that were used up, delays, batches, order."""
     clocks = Clocks()
     async with after_a_crash(tmp_path, clocks) as store:
-        await store.submit([submission(n, batch="b", key=f"k{n}", retries=1) for n in range(1, 8)])
+        await store.submit([submission(n, batch="b", key=f"k{n}", retries=1, group="g") for n in range(1, 8)])
+        failure = v1.GenerationFailure(request_id="r", attempts=[v1.Attempt(provider="p")])
         await store.complete(await claimed(store), answer("kept"))
-        await store.fail(await claimed(store), "BAD", "never", None)
-        await store.fail(await claimed(store), "LATER", "not now", 10)
+        await store.fail(await claimed(store), "BAD", "never", None, failure)
+        await store.fail(await claimed(store), "LATER", "not now", 10, failure)
         await store.cancel(name(4))
         await claimed(store)
         before = {n: await store.get(name(n)) for n in (1, 2, 3, 4, 6, 7)}
@@ -69,7 +82,9 @@ async def test_everything_is_there_after_a_crash(tmp_path: Path) -> None:
         assert {n: after[n] for n in (1, 2, 3, 4)} == {n: before[n] for n in (1, 2, 3, 4)}
         assert text_of(await store.result(name(1))) == "kept"
         assert [existing for _, existing in await store.submit([submission(9, key="k1")])] == [True]
-        assert (await store.progress("b"))[QUEUED] == 4
+        assert [job.failure == failure for job in after.values() if job is not None][1:3] == [True, True]
+        assert (await store.progress("b"))["g", QUEUED] == 4
+        assert await store.claim("w", ["g"]) is None
         claim = await claimed(store)
         assert (claim.job.job_id, claim.tries, claim.traceparent) == (name(5), 2, "trace-5")
         assert claim.request == submission(5, key="k5").request
@@ -88,8 +103,15 @@ async def test_time_passes_while_nobody_runs(tmp_path: Path) -> None:
         await store.submit([submission(1, ttl=10), submission(2, ttl=25), submission(3, ttl=100)])
     clocks.seconds += 30
     async with after_a_crash(tmp_path, clocks) as store:
+        told: list[int | None] = []
+        store.on_ended(lambda job, _: told.append(number(job)))
         assert [await state(store, n) for n in (1, 2, 3)] == [None, v1.JOB_STATE_EXPIRED, QUEUED]
         assert await drained(store) == [3]
+        assert told == [1, 2]
+    async with after_a_crash(tmp_path, clocks) as store:
+        store.on_ended(lambda job, _: told.append(number(job)))
+        await store.sweep()
+        assert told == [1, 2]
 
 
 async def test_a_job_that_kills_its_sidecar_is_given_up(tmp_path: Path) -> None:
@@ -100,9 +122,12 @@ async def test_a_job_that_kills_its_sidecar_is_given_up(tmp_path: Path) -> None:
                 await store.submit([submission(1, retries=9)])
             assert (await claimed(store)).tries == tries
     async with after_a_crash(tmp_path) as store:
+        told: list[v1.Job] = []
+        store.on_ended(lambda job, _: told.append(job))
         job = await store.get(name(1))
         assert job is not None
         assert (job.state, job.reason) == (v1.JOB_STATE_FAILED, "WORKER_LOST")
+        assert told == [job]
     async with after_a_crash(tmp_path) as store:
         assert await store.get(name(1)) == job
 
@@ -134,6 +159,42 @@ async def test_junk_at_the_end_is_cut(tmp_path: Path) -> None:
             file.write(bytes(range(50)) * n)
     async with after_a_crash(tmp_path) as store:
         assert await drained(store) == [1, 2, 3]
+
+
+async def test_damage_costs_what_it_hits(tmp_path: Path) -> None:
+    """Whatever byte of a file is not as it was: at most one job is lost, and the place is told."""
+    folder, copy = tmp_path / "a", tmp_path / "b"
+    async with after_a_crash(folder) as store:
+        for n in range(1, 9):
+            last = sum(file.stat().st_size for file in segments(folder))
+            await store.submit([submission(n)])
+    first = segments(folder)[0].name
+    data = (folder / first).read_bytes()
+    for place in range(0, last, 13):
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
+        (copy / first).write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        with structlog.testing.capture_logs() as logs:
+            async with after_a_crash(copy) as store:
+                assert len(await drained(store)) >= 7, place
+        (told,) = [log for log in logs if "damaged" in log["event"]]
+        assert told["file"] == first
+        assert told["offset"] <= place < told["offset"] + told["size"]
+
+
+async def test_a_damaged_file_is_not_deleted(tmp_path: Path) -> None:
+    """Once no job is in it any more it is put aside."""
+    async with after_a_crash(tmp_path) as store:
+        await store.submit([submission(1), submission(2)])
+    file = segments(tmp_path)[0]
+    damaged = bytearray(file.read_bytes())
+    damaged[100] ^= 0xFF
+    file.write_bytes(damaged)
+    store = await opened(tmp_path)
+    await store.drop([name(1), name(2)])
+    await store.aclose()
+    assert segments(tmp_path) == []
+    assert file.with_suffix(".damaged").read_bytes() == damaged
 
 
 async def test_the_journal_stays_small(tmp_path: Path) -> None:
@@ -251,11 +312,11 @@ def test_sigkill_loses_nothing(tmp_path: Path) -> None:
     async def check() -> None:
         store = MemoryJobs(JobJournal(tmp_path / "jobs"), capacity=10**6)
         await store.start()
-        for number in said["completed"]:
-            assert await state(store, number) == COMPLETED
-            assert text_of(await store.result(name(number))) == name(number)
-        for number in said["accepted"] - said["completed"]:
-            assert await state(store, number) in (QUEUED, COMPLETED)
+        for which in said["completed"]:
+            assert await state(store, which) == COMPLETED
+            assert text_of(await store.result(name(which))) == name(which)
+        for which in said["accepted"] - said["completed"]:
+            assert await state(store, which) in (QUEUED, COMPLETED)
         await crash(store)
 
     assert len(said["accepted"]) > 300

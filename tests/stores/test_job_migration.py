@@ -170,7 +170,7 @@ async def test_without_redis_everything_works_here(fleet: Fleet) -> None:
     assert await jobs.release(await claimed(jobs), 60)
     assert text_of(await jobs.result(name(1))) == "hello"
     assert [number(job) for job in (await jobs.list(v1.ListJobsRequest(), "shop")).jobs] == [3, 2, 1]
-    assert await jobs.progress("b") == {COMPLETED: 1, FAILED: 1}
+    assert await jobs.progress("b") == {("", COMPLETED): 1, ("", FAILED): 1}
     cancelled = await jobs.cancel(name(3))
     assert cancelled is not None
     assert cancelled.state == CANCELLED
@@ -409,7 +409,7 @@ async def test_lists_and_progress_of_both(fleet: Fleet) -> None:
     busy = [await claimed(sidecar.jobs) for _ in range(20)]
     await fleet.back(sidecar)
 
-    assert await sidecar.jobs.progress("b") == {QUEUED: 20, PROCESSING: 20}
+    assert await sidecar.jobs.progress("b") == {("", QUEUED): 20, ("", PROCESSING): 20}
     for size in (1, 7, 40, 100):
         query = v1.ListJobsRequest(page_size=size, batch_id="b")
         found: list[int | None] = []
@@ -423,7 +423,74 @@ async def test_lists_and_progress_of_both(fleet: Fleet) -> None:
     for claim in busy:
         await sidecar.jobs.complete(claim, answer())
     await sidecar.empty()
-    assert await sidecar.jobs.progress("b") == {QUEUED: 20, COMPLETED: 20}
+    assert await sidecar.jobs.progress("b") == {("", QUEUED): 20, ("", COMPLETED): 20}
+
+
+async def test_what_cannot_be_told_of_is_not_told_of_as_nothing(fleet: Fleet) -> None:
+    """While Redis is away, nothing here, or a part of a batch, is no answer to how it stands."""
+    sidecar = await fleet.sidecar()
+    jobs = sidecar.jobs
+    await jobs.submit([submission(1, batch="there")])
+    await fleet.away(sidecar)
+    for call in (jobs.progress("there"), jobs.list(v1.ListJobsRequest(), "shop")):
+        with pytest.raises(StoreUnavailableError):
+            await call
+    await jobs.submit([submission(n, batch="parted") for n in (2, 3)])
+    assert await jobs.progress("parted") == {("", QUEUED): 2}
+    assert [number(job) for job in (await jobs.list(v1.ListJobsRequest(), "shop")).jobs] == [3, 2]
+    busy = await claimed(jobs)
+    await fleet.back(sidecar)
+    await sidecar.empty()
+    await fleet.away(sidecar)
+    assert await jobs.complete(busy, answer())
+    for batch in ("there", "parted"):
+        with pytest.raises(StoreUnavailableError):
+            await jobs.progress(batch)
+    await fleet.back(sidecar)
+    await sidecar.empty()
+    assert await jobs.progress("parted") == {("", QUEUED): 1, ("", COMPLETED): 1}
+    await fleet.away(sidecar)
+    with pytest.raises(StoreUnavailableError):
+        await jobs.progress("parted")
+
+
+async def test_groups_move_along(fleet: Fleet) -> None:
+    """Jobs of a batch that move to Redis are counted, left out and told of there as they were here."""
+    sidecar = await fleet.sidecar()
+    await fleet.away(sidecar)
+    failure = v1.GenerationFailure(request_id="r")
+    await sidecar.jobs.submit([submission(n, batch="b", group="ab"[n % 2]) for n in range(1, 9)])
+    await sidecar.jobs.fail(await claimed(sidecar.jobs), "R", "m", None, failure)
+    await fleet.back(sidecar)
+    await sidecar.empty()
+    async with fleet.redis() as redis:
+        assert await redis.progress("b") == {("a", QUEUED): 4, ("b", QUEUED): 3, ("b", FAILED): 1}
+        failed = await redis.get(name(1))
+        assert failed is not None
+        assert failed.failure == failure
+        found = [await redis.claim("w", ["b"]) for _ in range(5)]
+        assert [number(each) for each in found] == [2, 4, 6, 8, None]
+
+
+async def test_an_expired_job_is_told_of_once_by_whoever_had_it(fleet: Fleet) -> None:
+    """What was accepted here is told of here; what Redis may have too, by Redis when that is back."""
+    sidecar = await fleet.sidecar()
+    told: list[int | None] = []
+    sidecar.jobs.on_ended(lambda job, _: told.append(number(job)))
+    await fleet.away(sidecar)
+    await sidecar.jobs.submit([submission(1, ttl=0.3), submission(2, key="k", ttl=0.3), submission(3)])
+
+    async def expired() -> bool:
+        await sidecar.local.sweep()
+        return [await state(sidecar.local, n) for n in (1, 2)] == [v1.JOB_STATE_EXPIRED] * 2
+
+    await until(expired)
+    assert told == [1]
+    await fleet.back(sidecar)
+    await sidecar.empty()
+    assert number(await sidecar.jobs.claim("w")) == 3
+    assert await sidecar.jobs.claim("w") is None
+    assert told == [1, 2]
 
 
 def test_pages_of_two_stores() -> None:
@@ -529,7 +596,7 @@ async def _all_that_was_begun(prefix: str, folder: Path) -> list[int]:
             async def all_done() -> bool:
                 for sidecar in both:
                     await sidecar.empty()
-                return await both[0].shared.progress("b") == {COMPLETED: 600}
+                return await both[0].shared.progress("b") == {("", COMPLETED): 600}
 
             await until(all_done)
     return begun

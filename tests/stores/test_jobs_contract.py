@@ -142,12 +142,52 @@ async def test_many_jobs_of_one_tenant_hold_up_nobody(store: JobStore) -> None:
     assert [number(first), *[number(await claimed(store)) for _ in range(2)]] == [1, 2, 1_000]
 
 
+async def test_groups_that_are_left_out(store: JobStore, rig: Rig) -> None:
+    """None of their jobs is given; they hold up neither other groups of their tenant nor other tenants, and
+    have their old places once they are not left out any more.
+    """
+    groups = ["a", "a", "b", "a", "", "b"]
+    for n, group in enumerate(groups, start=1):
+        await store.submit([submission(n, group=group)])
+        await rig.passes(0.002)
+    await store.submit([submission(n, tenant="t", group="a") for n in (7, 8)])
+    await store.submit([submission(9, tenant="u", group="b", priority=HIGH)])
+
+    assert number(await store.claim("w", ["b"])) == 1
+    claims = [await store.claim("w", ["a"]) for _ in range(5)]
+    assert sorted(map(number, filter(None, claims))) == [3, 5, 6, 9]  # type: ignore[type-var]
+    assert claims[-1] is None
+    assert number(claims[0]) == 9
+    assert claims[1] is not None
+    assert (number(claims[1]), claims[1].group) == (3, "b")
+    assert await store.claim("w", ["", "a", "b"]) is None
+    await store.release(claims[1])
+    assert sorted(map(str, await drained(store))) == ["2", "3", "4", "7", "8"]
+
+
+async def test_of_many_tenants_that_are_left_out_each_is_passed_over(store: JobStore) -> None:
+    """However many have nothing else: the one that has gets its turn."""
+    await store.submit([submission(n, tenant=f"t{n}", group="a") for n in range(1, 200)])
+    await store.submit([submission(200, tenant="other", group="b")])
+    assert number(await until(lambda: store.claim("w", ["a"]))) == 200
+
+
+async def test_positions_among_groups(store: JobStore, rig: Rig) -> None:
+    """Those of other groups that came earlier are before it too."""
+    for n in range(1, 6):
+        await store.submit([submission(n, group="ba"[n % 2])])
+        await rig.passes(0.002)
+    jobs = [await store.get(name(n)) for n in range(1, 6)]
+    assert [job.position for job in jobs if job is not None] == [0, 1, 2, 3, 4]
+
+
 async def test_positions(store: JobStore) -> None:
-    """How many are before it; nothing once it does not wait any more."""
+    """How many are before it, from its acceptance on; nothing once it does not wait any more."""
     for which, (tenant, priority) in enumerate(
         [("a", NORMAL), ("a", NORMAL), ("b", NORMAL), ("a", HIGH), ("a", NORMAL)], start=1
     ):
-        await store.submit([submission(which, tenant=tenant, priority=priority)])
+        ((accepted, _),) = await store.submit([submission(which, tenant=tenant, priority=priority)])
+        assert accepted == await store.get(name(which))
 
     async def positions() -> list[int]:
         jobs = [await store.get(name(which)) for which in range(1, 6)]
@@ -175,6 +215,26 @@ async def test_a_failed_try_is_followed_by_others(store: JobStore, rig: Rig) -> 
 
     assert await store.claim("w") is None
     assert await store.result(name(1)) is None
+
+
+async def test_what_the_last_try_did_is_kept(store: JobStore) -> None:
+    """While it waits for the next one, and once it has failed; an answer takes its place."""
+    await store.submit([submission(n) for n in (1, 2)])
+    failure = v1.GenerationFailure(request_id="r", attempts=[v1.Attempt(provider="p", upstream_status=503)])
+    for which, retry_in in ((1, 0.0), (2, None)):
+        claim = await claimed(store)
+        assert number(claim) == which
+        assert await store.fail(claim, "R", "no luck", retry_in, failure)
+        job = await store.get(name(which))
+        assert job is not None
+        assert job.failure == failure
+        if retry_in is not None:
+            again = await claimed(store)
+            assert again.job.failure == failure
+            await store.complete(again, answer())
+            done = await store.get(name(which))
+            assert done is not None
+            assert not done.HasField("failure")
 
 
 async def test_a_failure_that_does_not_pass_ends_the_job(store: JobStore) -> None:
@@ -339,6 +399,40 @@ async def test_time_is_up_before_the_next_try(store: JobStore, rig: Rig) -> None
     assert await state(store, 1) == EXPIRED
 
 
+async def test_who_ends_by_nobodys_doing_is_told_of_once(rig: Rig) -> None:
+    """Who waits, waits for the next try, or runs when its time is up, and who lost its last worker."""
+    store, told = await rig.store(lease=1.0, max_losses=1), list[tuple[int | None, v1.JobState, str]]()
+    others = [store, await rig.store()] if rig.kind == "redis" else [store]
+    for each in others:
+        each.on_ended(lambda job, trace: told.append((number(job), job.state, trace)))
+    await store.submit([submission(n, ttl=0.5 if n < 4 else 60) for n in range(1, 7)])
+    await store.fail(await claimed(store), "R", "m", 60)
+    claims = [await claimed(store) for _ in range(3)]
+    await store.cancel(name(5))
+    await store.complete(claims[2], answer())
+    await rig.passes(0.51)
+    assert await state(store, 1) == EXPIRED  # whoever finds out, it is for who looks for work to tell
+
+    async def all_told() -> bool:
+        for each in others:
+            await each.sweep()
+        await rig.passes(0.1)
+        return len(told) >= 3
+
+    await until(all_told)
+    assert sorted(told) == [(n, EXPIRED, f"trace-{n}") for n in (1, 2, 3)]
+    lost = await claimed(store)
+    assert number(lost) == 6
+
+    async def lost_is_told() -> bool:
+        return await all_told() and len(told) > 3
+
+    await until(lost_is_told)
+    for each in others:
+        await each.claim("w")
+    assert told[3:] == [(6, FAILED, "trace-6")]
+
+
 async def test_an_answer_is_kept_for_its_time(store: JobStore, rig: Rig) -> None:
     """Which begins when the job ends; then all of it is forgotten."""
     await store.submit([submission(1, ttl=2.0)])
@@ -460,12 +554,27 @@ async def test_progress_of_a_batch(store: JobStore, rig: Rig) -> None:
     await store.fail(await claimed(store), "R", "m", 60)
     await claimed(store)
     await store.cancel(name(5))
-    assert await store.progress("b") == {QUEUED: 2, PROCESSING: 1, COMPLETED: 1, FAILED: 1, CANCELLED: 1}
+    counts = {QUEUED: 2, PROCESSING: 1, COMPLETED: 1, FAILED: 1, CANCELLED: 1}
+    assert await store.progress("b") == {("", state): count for state, count in counts.items()}
     await rig.passes(1.01)
-    assert (await store.progress("b")).get(EXPIRED) == 3
+    assert (await store.progress("b"))["", EXPIRED] == 3
     await rig.passes(1.01)
     assert await store.progress("b") == {}
     assert await store.progress("other") == {}
+
+
+async def test_progress_by_group(store: JobStore) -> None:
+    """Each group is counted by itself, whatever it is called."""
+    odd = "p/m:1 \x00é"
+    await store.submit([submission(n, batch="b", group=odd if n % 2 else "q/m 0") for n in range(1, 6)])
+    await store.complete(await claimed(store), answer())
+    await store.cancel(name(2))
+    assert await store.progress("b") == {
+        (odd, QUEUED): 2,
+        (odd, COMPLETED): 1,
+        ("q/m 0", QUEUED): 1,
+        ("q/m 0", CANCELLED): 1,
+    }
 
 
 async def test_watermarks_by_count(rig: Rig) -> None:
@@ -514,6 +623,22 @@ async def test_watermarks_by_bytes(rig: Rig) -> None:
     await store.submit([submission(99, text=noise[:3_000])])
 
 
+async def test_answers_make_room_for_each_other(rig: Rig) -> None:
+    """They close no queue: beyond their bytes the oldest go, and the jobs stay."""
+    store = await rig.store(max_bytes=20_000, max_result_bytes=50_000)
+    noise = random.Random(1)
+    for which in range(1, 9):
+        await store.submit([submission(which, batch="b")])
+        await store.complete(await claimed(store), answer(noise.randbytes(10_000).hex()))
+        await rig.passes(0.002)
+    kept = [which for which in range(1, 9) if await store.result(name(which)) is not None]
+    assert kept == [5, 6, 7, 8]
+    assert await store.progress("b") == {("", COMPLETED): 8}
+    await store.submit([submission(9)])
+    await store.complete(await claimed(store), answer(noise.randbytes(100_000).hex()))
+    assert [await store.result(name(which)) is None for which in (8, 9)] == [True, False]
+
+
 async def _all(store: JobStore) -> list[int | None]:
     return [number(job) for job in (await store.list(v1.ListJobsRequest(), "")).jobs]
 
@@ -529,7 +654,7 @@ async def test_large_ones_and_odd_names(store: JobStore) -> None:
     await store.complete(claim, answer("wide " * 500_000))
     assert await store.result(name(1)) == answer("wide " * 500_000)
     assert (await store.submit([submission(2, tenant=odd, caller=odd, key=odd)]))[0][1]
-    assert await store.progress(odd) == {COMPLETED: 1}
+    assert await store.progress(odd) == {("", COMPLETED): 1}
     assert number((await store.list(v1.ListJobsRequest(batch_id=odd), odd)).jobs[0]) == 1
 
 

@@ -7,9 +7,9 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from outrider import v1
-from outrider.core.jobs import QueueFullError
 from outrider.stores.job_journal import JobJournal
 from outrider.stores.memory_jobs import MemoryJobs
 from tests.stores.job_rig import (
@@ -28,6 +28,8 @@ from tests.support.paused_clock import now, paused
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+PROCESSING, COMPLETED = v1.JOB_STATE_PROCESSING, v1.JOB_STATE_COMPLETED
 
 
 @paused
@@ -79,21 +81,55 @@ async def test_events_are_forgotten() -> None:
     assert kept == [0] * 4 + [4] * 8
 
 
-async def test_answers_count() -> None:
-    """What is kept has to have room too: many large answers close the queue until they are forgotten."""
-    clocks, noise = Clocks(), random.Random(1)
-    store = MemoryJobs(max_bytes=100_000, clock=clocks.monotonic, wall_clock=clocks.wall)
-    for n in range(1, 100):
-        try:
-            await store.submit([submission(n, ttl=60)])
-        except QueueFullError:
-            break
-        await store.complete(await claimed(store), answer(noise.randbytes(9_000).hex()))
-    assert 5 < n < 12
-    assert store.level >= 0.8
-    clocks.seconds += 61
-    await store.submit([submission(200)])
+async def test_ended_jobs_make_room_for_each_other() -> None:
+    """Beyond the bytes of jobs the oldest are forgotten, but not those that have not ended; it is told."""
+    clocks = Clocks()
+    store = MemoryJobs(max_bytes=20_000, clock=clocks.monotonic, wall_clock=clocks.wall)
+    await store.submit([submission(1)])
+    await claimed(store)
+    with structlog.testing.capture_logs() as logs:
+        for n in range(2, 1_000):
+            await store.submit([submission(n, batch="b")])
+            await store.complete(await claimed(store), answer())
+            clocks.seconds += 0.01
     assert store.level < 0.1
+    assert [await state(store, n) for n in (1, 2, 900, 999)] == [PROCESSING, None, None, COMPLETED]
+    assert 20 < len((await store.list(v1.ListJobsRequest(), "")).jobs) < 40
+    assert 20 < sum((await store.progress("b")).values()) < 40
+    assert len([log for log in logs if log["event"] == "jobs forgotten early"]) == 1
+    clocks.seconds += 61
+    await store.sweep()
+    assert [number(job) for job in (await store.list(v1.ListJobsRequest(), "")).jobs] == [1]
+
+
+async def test_answers_that_a_journal_has_make_room(tmp_path: Path) -> None:
+    """After a crash too: those that ended first go first, whenever they were accepted."""
+    noise = random.Random(1)
+    store = MemoryJobs(JobJournal(tmp_path))
+    await store.start()
+    await store.submit([submission(n) for n in range(1, 6)])
+    claims = [await claimed(store) for _ in range(5)]
+    for claim in reversed(claims):
+        await store.complete(claim, answer(noise.randbytes(10_000).hex()))
+    await crash(store)
+    for _ in range(2):
+        again = MemoryJobs(JobJournal(tmp_path), max_result_bytes=40_000)
+        await again.start()
+        kept = [n for n in range(1, 6) if await again.result(name(n)) is not None]
+        assert kept == [1, 2, 3]
+        assert await state(again, 5) == COMPLETED
+        await crash(again)
+
+
+async def test_what_was_accepted_and_ends_with_the_sidecar_is_told() -> None:
+    """Where nothing keeps it: how many jobs are lost."""
+    store = MemoryJobs()
+    await store.submit([submission(n) for n in range(1, 4)])
+    await store.complete(await claimed(store), answer())
+    await claimed(store)
+    with structlog.testing.capture_logs() as logs:
+        await store.aclose()
+    assert [(log["log_level"], log["jobs"]) for log in logs] == [("warning", 2)]
 
 
 async def test_who_asked_for_a_job_and_left(tmp_path: Path) -> None:

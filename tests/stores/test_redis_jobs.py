@@ -26,6 +26,7 @@ from tests.stores.job_rig import (
     name,
     number,
     quick_disk,
+    redis_rig,
     state,
     submission,
     text_of,
@@ -37,7 +38,7 @@ from tests.support.redis_server import redis_cluster, redis_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from outrider.core.jobs import Claim, JobStore
+    from outrider.core.jobs import Claim, Counts, JobStore
 
 ROOT = Path(__file__).parents[2]
 QUEUED, COMPLETED, FAILED = v1.JOB_STATE_QUEUED, v1.JOB_STATE_COMPLETED, v1.JOB_STATE_FAILED
@@ -167,7 +168,7 @@ async def test_large_batches(redis_url: str, prefix: str) -> None:
     async with connected(redis_url, prefix) as link:
         store = RedisJobs(link)
         await store.submit([submission(n, batch="b") for n in range(1, 2_501)])
-        assert await store.progress("b") == {QUEUED: 2_500}
+        assert await store.progress("b") == {("", QUEUED): 2_500}
         assert [number(await claimed(store)) for _ in range(250)] == list(range(1, 251))
 
 
@@ -187,6 +188,18 @@ async def test_workers_that_were_all_cut_off_keep_their_jobs(prefix: str) -> Non
         await until(lambda: _available(link, other_link))
         assert await other.claim("other") is None
         assert await store.complete(claim, answer())
+
+
+async def test_one_worker_that_is_back_leaves_the_others_time(redis_url: str, prefix: str) -> None:
+    """Row 23: after a silence the first word, be it a renewal, does not make the others late."""
+    async with redis_rig(redis_url, prefix, Path()) as rig:
+        store = await rig.store(lease=1.0)
+        await store.submit([submission(1), submission(2)])
+        first, second = await claimed(store, "w1"), await claimed(store, "w2")
+        await rig.passes(1.1)
+        await store.renew(first)
+        assert await store.claim("w1") is None
+        assert await store.complete(second, answer())
 
 
 async def _available(*links: RedisLink) -> bool:
@@ -336,7 +349,7 @@ async def test_killed_workers_are_replaced(redis_url: str, prefix: str) -> None:
             await until(lambda enough=enough: _reached(fleet, enough))  # type: ignore[misc]
             victim.kill()
             await fleet.start()
-        await until(lambda: _progress(store, {COMPLETED: 300}))
+        await until(lambda: _progress(store, {("", COMPLETED): 300}))
 
     assert max(fleet.done.values()) == 1
     # Of a worker that is killed, the last words may be lost.
@@ -347,7 +360,7 @@ async def _reached(fleet: Workers, enough: int) -> bool:
     return len(fleet.done) >= enough
 
 
-async def _progress(store: JobStore, wanted: dict[v1.JobState, int]) -> bool:
+async def _progress(store: JobStore, wanted: Counts) -> bool:
     try:
         return await store.progress("b") == wanted
     except StoreUnavailableError:
@@ -381,7 +394,7 @@ async def _kill_redis_under_load(durable: tuple[str, ...], prefix: str) -> None:
         known = [await store.get(name(n)) for n in range(1, told + 1)]
         expected = sum(job is not None for job in known)
         assert 250 < accepted <= expected  # some were accepted though nobody was told
-        await until(lambda: _progress(store, {COMPLETED: expected}))
+        await until(lambda: _progress(store, {("", COMPLETED): expected}))
 
     assert max(fleet.done.values()) == 1
 
@@ -405,8 +418,42 @@ async def test_on_a_cluster(prefix: str) -> None:
         done = await asyncio.gather(*(work() for _ in range(5)))
         assert sorted(number(claim) or 0 for some in done for claim in some) == list(range(1, 41))
         assert [text_of(await store.result(name(n))) for n in (1, 40)] == [name(1), name(40)]
-        assert await store.progress("b") == {COMPLETED: 40}
+        assert await store.progress("b") == {("", COMPLETED): 40}
         assert len((await store.list(v1.ListJobsRequest(), "shop")).jobs) == 40
+
+
+async def test_looking_at_an_empty_queue_is_one_command(prefix: str) -> None:
+    """However often, until there is something to do; then the next look has it, whoever brought it."""
+    async with (
+        redis_server() as server,
+        connected(server.url, prefix) as link,
+        connected(server.url, prefix) as other_link,
+    ):
+        idle, other = RedisJobs(link), RedisJobs(other_link)
+        await other.submit([submission(1)])
+        await other.complete(await claimed(other), answer())
+
+        async def commands() -> int:
+            text = (await link.run("INFO", "stats", key="x")).decode()
+            return int(text.split("total_commands_processed:")[1].split()[0])
+
+        assert await idle.claim("idle") is None
+        before = await commands()
+        for _ in range(50):
+            assert await idle.claim("idle") is None
+            await idle.sweep()
+        assert await commands() - before == 100 + 1
+
+        await other.submit([submission(2)])
+        theirs = await claimed(idle)
+        assert number(theirs) == 2
+        assert await idle.claim("idle") is None
+        await other.submit([submission(3)])
+        await other.release(await claimed(other), 0.2)
+        assert idle.waiting == 0
+        assert await idle.claim("idle") is None
+        assert idle.waiting == 1
+        assert number(await until(lambda: idle.claim("idle"))) == 3
 
 
 async def test_what_is_not_ours_is_refused(redis_url: str, prefix: str) -> None:

@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from outrider import __version__, v1
-from outrider.core.context import Outcome, Target
+from outrider.core.context import Outcome, Progress, Target
 from outrider.core.errors import Reason
 from outrider.telemetry.fan_out import FanOut
 from outrider.telemetry.metrics import Metrics
@@ -195,11 +195,34 @@ def test_providers_have_a_state(metrics: Metrics) -> None:
     assert value(metrics, "outrider_provider_up", provider="groq") == 0
 
 
+def test_a_provider_is_named_though_none_of_its_models_is() -> None:
+    """Providers of which callers name the models are configured, too: each has a series of its own."""
+    metrics = Metrics(TARGETS, ["local", "other-one"])
+    finish(metrics, provider="local", model="made up", attempts=[])
+    metrics.set_breaker_state(Target("local", "*"), 2)
+    metrics.set_breaker_state(Target("other-one", "*"), 0)
+    for provider, state in (("local", 2), ("other-one", 0), ("other", None)):
+        assert value(metrics, "outrider_breaker_state", provider=provider, model="other") == state
+    assert {each["provider"] for each in labels_of(metrics, "outrider_requests_total")} == {"local"}
+
+
+def test_pauses_are_read_when_they_are_wanted() -> None:
+    """Seconds, as they are at each scrape; one series for each target, be a model called "other"."""
+    metrics, left = Metrics([*TARGETS, Target("openai", "other")]), [20.0]
+    targets = (*TARGETS, Target("openai", "other"), Target("openai", "*"))
+    metrics.show_pauses(lambda: zip(targets, (left[0], 0.0, 3.0, 0.0), strict=True))
+    assert value(metrics, "outrider_target_pause_seconds", **OPENAI) == 20
+    left[0] = 0.0
+    assert value(metrics, "outrider_target_pause_seconds", **OPENAI) == 0
+    assert value(metrics, "outrider_target_pause_seconds", provider="openai", model="other") == 3
+    assert len(labels_of(metrics, "outrider_target_pause_seconds")) == 3
+
+
 def test_hedges_are_counted_by_how_they_end(metrics: Metrics) -> None:
-    """With them what the prompts of those that were outrun may have cost, apart from all other cost."""
+    """With them what tries that gave no answer may have cost, apart from the cost of answers."""
     outrun = v1.Attempt(**OPENAI, outcome=v1.Attempt.OUTCOME_OUTRUN, cost=v1.Cost(total_nano_usd=2_000_000))
     won = v1.Attempt(provider="groq", model="llama", outcome=v1.Attempt.OUTCOME_SUCCEEDED, hedge=True)
-    finish(metrics, provider="groq", model="llama", attempts=[outrun, won])
+    finish(metrics, provider="groq", model="llama", attempts=[outrun, won], lost=((outrun, Progress()),))
     llama = {"provider": "groq", "model": "llama"}
     assert value(metrics, "outrider_hedges_total", **llama, outcome="succeeded") == 1
     assert value(metrics, "outrider_hedges_total", **OPENAI, outcome="outrun") is None

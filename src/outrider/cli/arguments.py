@@ -65,6 +65,9 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 def _generate(parser: argparse.ArgumentParser) -> None:
     _add_request(parser)
+    parser.add_argument(
+        "--key", default="", metavar="KEY", help="used again, it gives the same answer and not another one"
+    )
     parser.add_argument("--no-stream", action="store_true", help="take the answer in one piece")
     parser.add_argument(
         "--reasoning", action="store_true", help="show reasoning even where standard error is no terminal"

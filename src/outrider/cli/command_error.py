@@ -18,6 +18,7 @@ _ADVICE = {
     "CALLER_UNKNOWN": "set OUTRIDER_TOKEN, or give --token",
     "MODEL_UNKNOWN": "`outrider models` lists what there is",
     "MODEL_NOT_ALLOWED": "`outrider models` lists what you may use",
+    "NOT_ADMIN": "ask whoever runs the sidecar, or give the --token of a caller that has it",
     "PROVIDER_NOT_CONFIGURED": "`outrider providers` tells why",
     "PROVIDER_CREDENTIALS_REFUSED": "`outrider check --live` tests the keys",
     "DEADLINE_EXCEEDED": "--timeout allows more",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def run(arguments: argparse.Namespace) -> int:
     """Show an answer and what it took. Raises CommandError."""
     request = to_request(arguments)
+    request.idempotency_key = arguments.key
     answer: Answer = JsonAnswer() if arguments.json else TextAnswer(reasoning=arguments.reasoning)
     with connect(arguments) as sidecar:
         (_complete if arguments.no_stream else _stream)(sidecar, request, answer)

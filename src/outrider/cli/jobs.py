@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToJson
 
 from outrider import v1
-from outrider.cli import units
+from outrider.cli import attempts, units
 from outrider.cli.answer import TextAnswer
 from outrider.cli.command_error import CommandError
 from outrider.cli.connection import connect
@@ -40,6 +40,7 @@ _COLOURS = {
 }
 _PAGE = 1_000
 _TIMEOUT, _LONG_TIMEOUT = 30.0, 86_400.0
+_SOON = 5.0
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,8 +59,32 @@ def run(arguments: argparse.Namespace) -> int:
         getattr(arguments, name, False) for name in ("wait", "watch")
     )
     arguments.timeout = arguments.timeout or (_LONG_TIMEOUT if follows else _TIMEOUT)
-    actions[arguments.action](arguments)
+    try:
+        actions[arguments.action](arguments)
+    except CommandError as error:
+        if error.code == "UNIMPLEMENTED" and _is_sidecar(arguments):
+            raise CommandError(
+                f"the sidecar at {arguments.address} serves no jobs: its configuration has "
+                "`jobs: {enabled: false}`, or it is older than this command",
+                error.exit_code,
+                error.code,
+            ) from None
+        raise
     return ExitCode.OK
+
+
+def _is_sidecar(arguments: argparse.Namespace) -> bool:
+    """Whether what serves no jobs serves the rest of the API."""
+    from grpc_health.v1.health_pb2 import HealthCheckRequest
+    from grpc_health.v1.health_pb2_grpc import HealthStub
+
+    service = "outrider.v1.GenerationService"
+    try:
+        with connect(arguments) as sidecar:
+            HealthStub(sidecar.channel).Check(HealthCheckRequest(service=service), timeout=_SOON)
+    except CommandError:
+        return False
+    return True
 
 
 def options_of(arguments: argparse.Namespace) -> v1.JobOptions:
@@ -151,6 +176,8 @@ def _follow(sidecar: Connection, job_id: str, arguments: argparse.Namespace) -> 
             ExitCode.FAILED,
             "OK",
             reason=job.reason,
+            request_id=job.failure.request_id,
+            attempts=job.failure.attempts,
         )
 
 
@@ -191,7 +218,11 @@ def _rows(job: v1.Job) -> Iterator[tuple[str, str]]:
     if job.reason:
         yield "reason", f"{job.reason}: {job.message}" if job.message else job.reason
     yield "model", job.model or "the default"
+    if job.target:
+        yield "target", job.target
     yield "tries", str(job.tries)
+    for attempt in job.failure.attempts:
+        yield "attempt", f"{attempts.target(attempt)} {attempts.ending(attempt)}"
     for name in ("submitted", "started", "ended", "expires"):
         if job.HasField(f"{name}_at"):
             yield name, units.moment(getattr(job, f"{name}_at"))

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 
 from outrider import v1
-from outrider.cli import units
+from outrider.cli.batch_progress import BatchProgressLines
 from outrider.cli.command_error import CommandError, usage_error
 from outrider.cli.connection import connect
 from outrider.cli.exit_codes import ExitCode
@@ -23,6 +23,8 @@ from outrider.v1.job_service_pb2_grpc import JobServiceStub
 
 if TYPE_CHECKING:
     import argparse
+
+    from google.protobuf.message import Message
 
     from outrider.cli.connection import Connection
 
@@ -44,7 +46,7 @@ def submit_batch(arguments: argparse.Namespace) -> None:
         response = JobServiceStub(sidecar.channel).SubmitBatch(wanted, **sidecar.call)
         if arguments.watch:
             print(dim(f"batch {one_line(response.batch_id)}", sys.stderr), file=sys.stderr)
-            _follow(sidecar, response.batch_id)
+            _follow(sidecar, response.batch_id, as_json=arguments.json)
         elif arguments.json:
             print_json(response)
         else:
@@ -54,7 +56,7 @@ def submit_batch(arguments: argparse.Namespace) -> None:
 def follow(arguments: argparse.Namespace) -> None:
     """Follow a batch. Raises CommandError."""
     with connect(arguments) as sidecar:
-        _follow(sidecar, arguments.batch_id)
+        _follow(sidecar, arguments.batch_id, as_json=arguments.json)
 
 
 def _request(line: str, number: int, model: str) -> v1.GenerateRequest:
@@ -71,33 +73,31 @@ def _request(line: str, number: int, model: str) -> v1.GenerateRequest:
     return request
 
 
-def _follow(sidecar: Connection, batch_id: str) -> None:
+def _follow(sidecar: Connection, batch_id: str, *, as_json: bool) -> None:
     request = v1.WatchBatchRequest(batch_id=batch_id, results=True)
     call = JobServiceStub(sidecar.channel).WatchBatch(request, **sidecar.call)
-    progress = v1.BatchProgress()
+    progress, lines = v1.BatchProgress(), BatchProgressLines()
     try:
         for response in call:
-            if response.HasField("result"):
-                line = MessageToJson(response.result, preserving_proto_field_name=True, indent=None)
-                print(line, flush=True)
-            else:
+            if response.HasField("progress"):
                 progress = response.progress
-                print(dim(_line(progress), sys.stderr), file=sys.stderr)
+            if as_json:
+                _print_line(response)
+            elif response.HasField("result"):
+                lines.clear()
+                _print_line(response.result)
+            else:
+                lines.show(progress)
     except grpc.RpcError as error:
-        raise to_command_error(error, sidecar.address) from None
+        broken = to_command_error(error, sidecar.address)
+        if broken.retry_after is not None:
+            broken.detail = f"the batch goes on; `outrider jobs follow {batch_id}` shows it"
+        raise broken from None
     finally:
         call.cancel()
     if progress.failed:
         raise CommandError(f"{progress.failed:,} of {progress.total:,} jobs failed", ExitCode.FAILED, "OK")
 
 
-def _line(progress: v1.BatchProgress) -> str:
-    ended = progress.completed + progress.failed
-    parts = [f"{ended:,} of {progress.total:,} ended"]
-    if progress.failed:
-        parts.append(f"{progress.failed:,} failed")
-    if progress.rate:
-        parts.append(f"{progress.rate:.1f}/s")
-    if progress.HasField("time_left") and ended < progress.total:
-        parts.append(f"{units.span(units.seconds_of(progress.time_left))} left")
-    return " · ".join(parts)
+def _print_line(message: Message) -> None:
+    print(MessageToJson(message, preserving_proto_field_name=True, indent=None), flush=True)

@@ -30,6 +30,8 @@ def _rows(started: v1.Started, completed: v1.Completed) -> Iterator[tuple[str, s
     yield "time", _time(completed.timings)
     if started.cache_status in _CACHED:
         yield "cache", _cache(started)
+    if started.replayed:
+        yield "key", "used before: this answer was made, and paid for, then"
     yield from _attempts(completed.attempts)
     for warning in completed.warnings:
         yield "warning", ": ".join(filter(None, (warning.field, warning.message or warning.code)))

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import TypeAlias
 
     from outrider import v1
+
+    Counts: TypeAlias = Mapping[tuple[str, v1.JobState], int]  # by group and state
+    OnEnded: TypeAlias = Callable[[v1.Job, str], None]  # the job and its trace context
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +21,14 @@ class Submission:
 
     From `submitted_at` to `expires_at` is how long it may take to end, and how long it is kept after that.
     The idempotency key is the request's; it is one of the caller and of the tenant of the attribution.
+    Jobs of one `group` may go to the same places; those of several can be told apart, and left out.
     """
 
     job: v1.Job
     request: v1.GenerateRequest
     max_retries: int  # tries that fail and are followed by another one
     traceparent: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,10 @@ class Claim:
     request: v1.GenerateRequest
     token: str
     tries: int  # this one included
+    failures: int  # tries that failed and were followed by another one
     max_retries: int
     traceparent: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +75,21 @@ class JobStore(Protocol):
         StoreUnavailableError they may have been accepted all the same.
         """
 
-    async def claim(self, worker: str) -> Claim | None:
-        """The next job: by priority, tenants in turn, oldest first.
+    def on_ended(self, callback: OnEnded) -> None:
+        """Call back with each job that ended by nobody's doing: its time was up, or its last worker lost.
+
+        Once in a fleet, within the next `claim` or `sweep` of some sidecar. The callback must not raise.
+        """
+
+    async def claim(self, worker: str, left_out: Collection[str] = ()) -> Claim | None:
+        """The next job: by priority, tenants in turn, oldest first; of no group that is left out.
 
         What a dead worker left behind is back in its place then. To be called, by some
         worker, thrice in a lease at least: that is also what finds those that died.
         """
+
+    async def sweep(self) -> None:
+        """What `claim` does beside giving a job: let those end, wait or be forgotten whose time has come."""
 
     async def renew(self, claim: Claim) -> bool:
         """Hold it longer. False: it was cancelled, expired, or given to another; stop working on it."""
@@ -80,7 +97,14 @@ class JobStore(Protocol):
     async def complete(self, claim: Claim, response: v1.CompleteResponse) -> bool:
         """It has its answer. False: the claim was no longer good, and nothing changed."""
 
-    async def fail(self, claim: Claim, reason: str, message: str, retry_in: float | None) -> bool:
+    async def fail(
+        self,
+        claim: Claim,
+        reason: str,
+        message: str,
+        retry_in: float | None,
+        failure: v1.GenerationFailure | None = None,
+    ) -> bool:
         """This try failed. `retry_in`: seconds until the next one, if one is left; None: the job has failed.
 
         False: the claim was no longer good, and nothing changed.
@@ -110,5 +134,5 @@ class JobStore(Protocol):
         `position` is not told. A page may be short, or empty, though others follow.
         """
 
-    async def progress(self, batch_id: str) -> Mapping[v1.JobState, int]:
-        """How many jobs of a batch stand how. What has just expired may still count as it stood before."""
+    async def progress(self, batch_id: str) -> Counts:
+        """How many jobs of a batch stand how, by group. What has just expired may count as before."""

@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, NamedTuple
 from outrider import v1
 from outrider.core.errors import GenerationError, Reason, Violation
 from outrider.core.jobs import QueueFullError, Submission
+from outrider.core.keys import reused
 from outrider.core.store_errors import StoreUnavailableError
+from outrider.jobs.groups import group_of, target_of
 from outrider.jobs.ids import MOST_IN_A_BATCH, digest, digest_in, job_id, new_batch
 from outrider.jobs.states import changed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import TypeAlias
 
-    from outrider.core.context import Principal
+    from outrider.core.context import Principal, Target
     from outrider.core.jobs import JobStore
     from outrider.core.ports import Clock
     from outrider.jobs.states import OnEvent
+
+    Plan: TypeAlias = Callable[[v1.GenerateRequest], Awaitable[Sequence[Target]]]
 
 _MOST_RETRIES = 100
 _RETRY_AFTER = 5.0  # seconds, where the queue is full
@@ -43,8 +48,9 @@ class Accepted(NamedTuple):
 
 
 class Desk:
-    """Accepts jobs. `check` raises GenerationError for a request that its caller may not make; it leaves the
-    request as it is. `accepted` is called when there is something to work on.
+    """Accepts jobs. `check` raises GenerationError for a request that its caller may not make; `plan` gives
+    the targets that it would go to now, none where none fits. Both leave the request as it is. `accepted`
+    is called when there is something to work on.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Desk:
         terms: Terms,
         *,
         check: Callable[[Principal, v1.GenerateRequest], None],
+        plan: Plan,
         wall_clock: Clock,
         accepted: Callable[[], None] = lambda: None,
         on_event: OnEvent = lambda _: None,
@@ -60,6 +67,7 @@ class Desk:
         self._store = store
         self._terms = terms
         self._check = check
+        self._plan = plan
         self._wall_clock = wall_clock
         self._accepted = accepted
         self._on_event = on_event
@@ -76,7 +84,8 @@ class Desk:
     ) -> tuple[v1.Job, bool]:
         """The same for a request that was found good already."""
         check_options(options, self._terms)
-        submission = self._submission(principal, request, options, traceparent, new_batch(), 0)
+        group = group_of(await self._plan(request))
+        submission = self._submission(principal, request, options, traceparent, (new_batch(), 0), group)
         return (await self._hand_in([submission]))[0]
 
     async def submit_batch(
@@ -86,24 +95,39 @@ class Desk:
         options: v1.JobOptions,
         traceparent: str = "",
     ) -> Accepted:
-        """Accept all or none. Where each has a key that was used in one batch before, it is that batch."""
+        """Accept all or none. Where each has a key that was used in one batch before, it is that batch.
+
+        Those of one group are queued next to each other.
+        """
         if not 1 <= len(requests) <= MOST_IN_A_BATCH:
             raise invalid("requests", f"from 1 to {MOST_IN_A_BATCH}")
         check_options(options, self._terms)
-        batch = new_batch()
-        submissions = []
-        for index, request in enumerate(requests):
-            self._check_one(principal, request, index)
-            made = self._submission(principal, request, options, traceparent, batch, index)
-            made.job.batch_id = batch
-            submissions.append(made)
-            if index % _AT_ONCE == 0:
-                await asyncio.sleep(0)
+        groups = await self._groups(principal, requests)
         _check_keys(requests)
+        batch, submissions = new_batch(), []
+        order = sorted(range(len(requests)), key=groups.__getitem__)
+        for rank, index in enumerate(order):
+            place = (batch, rank)
+            made = self._submission(principal, requests[index], options, traceparent, place, groups[index])
+            made.job.batch_id, made.job.batch_index = batch, index
+            submissions.append(made)
+            if rank % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         jobs = await self._hand_in(submissions)
         batches = {job.batch_id for job, _ in jobs}
         known = batches.pop() if len(batches) == 1 else ""
-        return Accepted(known or batch, [job.job_id for job, _ in jobs])
+        ids = {index: job.job_id for index, (job, _) in zip(order, jobs, strict=True)}
+        return Accepted(known or batch, [ids[index] for index in range(len(requests))])
+
+    async def _groups(self, principal: Principal, requests: Sequence[v1.GenerateRequest]) -> list[str]:
+        """The group of each. Raises GenerationError where one of them may not be made."""
+        groups = []
+        for index, request in enumerate(requests):
+            self._check_one(principal, request, index)
+            groups.append(group_of(await self._plan(request)))
+            if index % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return groups
 
     def _check_one(self, principal: Principal, request: v1.GenerateRequest, index: int) -> None:
         try:
@@ -119,24 +143,25 @@ class Desk:
         request: v1.GenerateRequest,
         options: v1.JobOptions,
         traceparent: str,
-        batch: str,
-        index: int,
+        place: tuple[str, int],
+        group: str,
     ) -> Submission:
         ttl = options.ttl.ToNanoseconds() / 1e9 if options.HasField("ttl") else self._terms.ttl
         retries = options.max_retries if options.HasField("max_retries") else self._terms.max_retries
         job = v1.Job(
-            job_id=job_id(batch, index, request),
+            job_id=job_id(*place, request),
             priority=options.priority or v1.JOB_PRIORITY_NORMAL,
             model=request.model,
             attribution=request.attribution,
             caller=principal.name,
+            target=target_of(group),
         )
         if principal.tenant:
             job.attribution.tenant = principal.tenant
         now = round(self._wall_clock() * 1_000)
         job.submitted_at.FromMilliseconds(now)
         job.expires_at.FromMilliseconds(now + max(1, round(ttl * 1_000)))
-        return Submission(job, request, retries, traceparent)
+        return Submission(job, request, retries, traceparent, group)
 
     async def _hand_in(self, submissions: Sequence[Submission]) -> Sequence[tuple[v1.Job, bool]]:
         try:
@@ -160,7 +185,7 @@ class Desk:
             if existing and digest_in(job.job_id) != digest(submission.request):
                 for fresh in [other.job_id for other, known in accepted if not known]:
                     await self._store.cancel(fresh)
-                raise _reused(submission.request)
+                raise reused(submission.request)
 
 
 def check_options(options: v1.JobOptions, terms: Terms) -> None:
@@ -190,9 +215,4 @@ def _check_keys(requests: Sequence[v1.GenerateRequest]) -> None:
     for request in requests:
         key = request.idempotency_key
         if key and digests.setdefault(key, digest(request)) != digest(request):
-            raise _reused(request)
-
-
-def _reused(request: v1.GenerateRequest) -> GenerationError:
-    text = f"the idempotency key {request.idempotency_key!r} was used for another request"
-    return GenerationError(Reason.KEY_REUSED, text)
+            raise reused(request)

@@ -1,8 +1,8 @@
 """Names of jobs and batches.
 
 A job's id begins with the time of its arrival, so that ids sort by it. All jobs of a batch share what comes
-before the position of their request. The id of a job with an idempotency key ends with a digest of its
-request, so that whoever uses the key again can be told whether it was for the same.
+before their rank, by which they are queued. The id of a job with an idempotency key ends with a digest of
+its request, so that whoever uses the key again can be told whether it was for the same.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 MOST_IN_A_BATCH = 10_000
 
 _BATCH = 27  # characters: 48 bits of milliseconds, 60 random ones
-_INDEX = 5
+_RANK = 5
 _DIGEST = 24
-_JOB = re.compile(f"[0-9a-f]{{{_BATCH + _INDEX}}}(?:[0-9a-f]{{{_DIGEST}}})?")
+_JOB = re.compile(f"[0-9a-f]{{{_BATCH + _RANK}}}(?:[0-9a-f]{{{_DIGEST}}})?")
 _NAMED = re.compile(f"[0-9a-f]{{{_BATCH}}}")
 
 
@@ -30,9 +30,9 @@ def new_batch() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(8).hex()}"[:_BATCH]
 
 
-def job_id(batch: str, index: int, request: v1.GenerateRequest) -> str:
-    """The id of the job for the request at this position."""
-    return f"{batch}{index:0{_INDEX}x}{digest(request)}"
+def job_id(batch: str, rank: int, request: v1.GenerateRequest) -> str:
+    """The id of the job for a request."""
+    return f"{batch}{rank:0{_RANK}x}{digest(request)}"
 
 
 def digest(request: v1.GenerateRequest) -> str:
@@ -45,12 +45,7 @@ def digest(request: v1.GenerateRequest) -> str:
 
 def digest_in(job_id: str) -> str:
     """The digest of a job's request."""
-    return job_id[_BATCH + _INDEX :]
-
-
-def index_of(job_id: str) -> int:
-    """The position of a job's request in its batch."""
-    return int(job_id[_BATCH : _BATCH + _INDEX], 16)
+    return job_id[_BATCH + _RANK :]
 
 
 def is_job(text: str) -> bool:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from outrider import v1
-from outrider.core.errors import GenerationError, Reason
+from outrider.core.errors import Fault, GenerationError, Reason
 from outrider.core.store_errors import StoreUnavailableError
-from outrider.jobs.outcome import after
+from outrider.jobs.left_out import LeftOut
+from outrider.jobs.outcome import after, reason_of
 from outrider.jobs.states import changed, has_ended
 from outrider.jobs.work import Try
 
@@ -70,9 +71,11 @@ class Runner:
         self._on_event = on_event
         self._news = asyncio.Event()
         self._due: list[float] = []  # when jobs of ours are to be tried again: heap
+        self._left_out = LeftOut(means.clock)
         self._tries: dict[asyncio.Task[None], str] = {}  # job ids
         self._trying: dict[str, asyncio.Task[v1.CompleteResponse]] = {}
         self._claiming: asyncio.Task[None] | None = None
+        self._store.on_ended(self._tell_of)
 
     @property
     def running(self) -> int:
@@ -127,7 +130,7 @@ class Runner:
                 await self._news.wait()  # whoever ends a try says so
                 continue
             try:
-                claim = None if self._outlook(None) else await self._store.claim(self._worker)
+                claim = await self._next()
             except StoreUnavailableError:
                 claim = None
             except Exception:  # noqa: BLE001 - a store that is broken now may be whole later
@@ -139,6 +142,12 @@ class Runner:
                 pause = _FIRST_PAUSE
                 continue
             pause = _FIRST_PAUSE if await self._wait(pause) else min(2 * pause, _LONGEST_PAUSE)
+
+    async def _next(self) -> Claim | None:
+        if self._outlook(None):
+            await self._store.sweep()
+            return None
+        return await self._store.claim(self._worker, self._left_out.now())
 
     async def _wait(self, pause: float) -> bool:
         """Wait for so many seconds, or until there may be something to do; whether there may."""
@@ -153,7 +162,12 @@ class Runner:
         return due < pause
 
     def _begin(self, claim: Claim) -> None:
-        task = asyncio.create_task(self._work(claim))
+        wait = self._outlook(claim.request)
+        if wait:
+            self._left_out.add(claim.group, wait)
+        else:
+            self._left_out.begin(claim.group)
+        task = asyncio.create_task(self._give_back(claim, wait) if wait else self._work(claim))
         self._tries[task] = claim.job.job_id
         task.add_done_callback(self._ended)
 
@@ -163,20 +177,24 @@ class Runner:
         if not task.cancelled() and task.exception() is not None:
             _log.error("a job was left", exc_info=task.exception())
 
+    async def _give_back(self, claim: Claim, wait: float) -> None:
+        try:
+            await self._store.release(claim, wait)
+            self._come_back(wait)
+        except StoreUnavailableError:
+            _log.warning("a job could not be given back", job=claim.job.job_id)
+
     async def _work(self, claim: Claim) -> None:
         try:
-            wait = self._outlook(claim.request)
-            if wait:
-                await self._store.release(claim, wait)
-                self._come_back(wait)
-                return
             self._on_event(changed(claim.job, traceparent=claim.traceparent))
-            await self._tell(claim, await self._try(claim))
+            await self._try(claim)
         except StoreUnavailableError:
             _log.warning("the end of a try could not be told", job=claim.job.job_id)
+        finally:
+            self._left_out.end(claim.group)
 
-    async def _try(self, claim: Claim) -> bool:
-        """Run it, and say what became of it; whether that counts."""
+    async def _try(self, claim: Claim) -> None:
+        """Run it, and say what became of it."""
         this = Try(claim, self._means)
         trying = self._trying[claim.job.job_id] = asyncio.create_task(this.answer())
         try:
@@ -187,11 +205,13 @@ class Runner:
                 trying.cancel()
                 await asyncio.wait([trying])
         if trying.cancelled():
-            return await self._store.release(claim)  # in vain, unless only this sidecar stops
-        error = trying.exception()
-        if error is None:
-            return await self._store.complete(claim, trying.result())
-        return await self._fail(claim, this, _as_ours(error, claim))
+            released = await self._store.release(claim)  # in vain, unless only this sidecar stops
+            self._tell(claim, v1.JOB_STATE_QUEUED, counts=released)
+        elif (error := trying.exception()) is None:
+            completed = await self._store.complete(claim, trying.result())
+            self._tell(claim, v1.JOB_STATE_COMPLETED, counts=completed)
+        else:
+            await self._fail(claim, this, _as_ours(error, claim))
 
     async def _hold(self, claim: Claim, trying: asyncio.Task[v1.CompleteResponse]) -> None:
         """Keep the claim while the try runs; stop the try once the claim is lost."""
@@ -203,34 +223,43 @@ class Runner:
                 if not await self._store.renew(claim):
                     trying.cancel()
 
-    async def _fail(self, claim: Claim, this: Try, error: GenerationError) -> bool:
+    async def _fail(self, claim: Claim, this: Try, error: GenerationError) -> None:
         retry = after(
             error,
             asked=this.asked,
-            tries=claim.tries,
+            failures=claim.failures,
             delay=self._pace.retry_delay,
             random=self._random,
         )
-        if retry is None:
-            return await self._store.fail(claim, error.reason, error.fact.message, None)
-        if retry.counts:
-            done = await self._store.fail(claim, error.reason, error.fact.message, retry.delay)
+        if retry is not None and not retry.counts:
+            if error.traits.fault is not Fault.CALLER:
+                self._left_out.add(claim.group, retry.delay)
+            done, state = await self._store.release(claim, retry.delay), v1.JOB_STATE_QUEUED
         else:
-            done = await self._store.release(claim, retry.delay)
-        self._come_back(retry.delay)
-        return done
+            retry_in = None if retry is None else retry.delay
+            reason, message = reason_of(error, this.record.attempts)
+            done = await self._store.fail(claim, reason, message, retry_in, error.failure)
+            is_last = retry is None or claim.failures >= claim.max_retries
+            state = v1.JOB_STATE_FAILED if is_last else v1.JOB_STATE_QUEUED
+            claim.job.reason = reason
+        if retry is not None:
+            self._come_back(retry.delay)
+        self._tell(claim, state, counts=done)
 
     def _come_back(self, delay: float) -> None:
         """The queue has something to do then."""
         heapq.heappush(self._due, asyncio.get_running_loop().time() + delay + _MARGIN)
         self._news.set()
 
-    async def _tell(self, claim: Claim, counts: bool) -> None:
-        job = await self._store.get(claim.job.job_id)
-        # What others have done with it, they have told.
-        if job is None or not (counts or job.state == v1.JOB_STATE_EXPIRED):
-            return
-        self._on_event(changed(job, traceparent=claim.traceparent))
+    def _tell(self, claim: Claim, state: v1.JobState, *, counts: bool) -> None:
+        # What others have done with it they tell, and that its time was up the store. How it stands now need
+        # not be asked: a store that is away could not say.
+        if counts:
+            claim.job.state = state
+            self._tell_of(claim.job, claim.traceparent)
+
+    def _tell_of(self, job: v1.Job, traceparent: str) -> None:
+        self._on_event(changed(job, traceparent=traceparent))
         if has_ended(job):
             state = v1.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
             _log.info("job ended", job=job.job_id, state=state, tries=job.tries, reason=job.reason or None)

@@ -18,11 +18,12 @@ _LONGEST_PAUSE = 0.5  # while it waits
 
 
 async def watch(store: JobStore, job: v1.Job, after: int) -> AsyncGenerator[v1.WatchJobResponse, None]:
-    """The job, its changes, and the events of its answer beyond number `after`; ends when the job has ended.
+    """The job, its changes, and the events of its answer beyond number `after`; last the job that has ended.
 
     Raises StoreUnavailableError.
     """
-    yield v1.WatchJobResponse(job=job)
+    if not has_ended(job):
+        yield v1.WatchJobResponse(job=job)
     began = after > 0  # to see an answer
     pause = _PAUSE
     while True:
@@ -30,6 +31,7 @@ async def watch(store: JobStore, job: v1.Job, after: int) -> AsyncGenerator[v1.W
             began, after = True, event.sequence
             yield v1.WatchJobResponse(generation=event)
         if has_ended(job):
+            yield v1.WatchJobResponse(job=job)
             return
         await asyncio.sleep(pause)
         now = await store.get(job.job_id)
@@ -41,7 +43,7 @@ async def watch(store: JobStore, job: v1.Job, after: int) -> AsyncGenerator[v1.W
                 began = False
                 yield v1.WatchJobResponse(restarted=v1.Restarted(tries=now.tries))
         pause = min(1.5 * pause, _LONGEST_PAUSE) if now.state == v1.JOB_STATE_QUEUED else _PAUSE
-        if not _is_same(now, job):
+        if not has_ended(now) and not _is_same(now, job):
             yield v1.WatchJobResponse(job=now)
         job = now
 

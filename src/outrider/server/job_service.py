@@ -12,7 +12,7 @@ from outrider.core.store_errors import StoreUnavailableError
 from outrider.jobs.batches import BatchWatch
 from outrider.jobs.desk import invalid, store_away
 from outrider.jobs.ids import is_batch, is_job
-from outrider.jobs.outcome import failure_of
+from outrider.jobs.outcome import failure_of, unknown
 from outrider.jobs.states import changed, has_ended
 from outrider.jobs.watch import watch
 from outrider.policy.admit import check_caller
@@ -98,7 +98,8 @@ class JobServicer(JobServiceServicer):
         with _store():
             answer = await self._store.result(job.job_id)
         if answer is None:
-            raise _unknown("job", job.job_id)
+            text = f"job {job.job_id} has completed, but its answer had to make room for newer ones"
+            raise GenerationError(Reason.JOB_RESULT_DROPPED, text).refine(job_id=job.job_id)
         return v1.GetJobResultResponse(job=job, response=answer)
 
     async def CancelJob(
@@ -111,7 +112,7 @@ class JobServicer(JobServiceServicer):
         with _store():
             job = await self._store.cancel(before.job_id)
         if job is None:
-            raise _unknown("job", request.job_id)
+            raise unknown("job", request.job_id)
         if job.state == v1.JOB_STATE_CANCELLED and not has_ended(before):
             self._stop_job(job.job_id)
             self._on_event(changed(job))
@@ -156,7 +157,7 @@ class JobServicer(JobServiceServicer):
         with _store():
             known = is_batch(batch) and (await self._store.list(query, principal.name)).jobs
         if not known:
-            raise _unknown("batch", batch)
+            raise unknown("batch", batch)
         following = BatchWatch(self._store, batch, results=request.results, clock=self._clock)
         await self._stream(following.run(), context)
 
@@ -173,7 +174,7 @@ class JobServicer(JobServiceServicer):
         with _store():
             job = await self._store.get(job_id) if is_job(job_id) else None
         if job is None or not _may_see(principal, job):
-            raise _unknown("job", job_id)
+            raise unknown("job", job_id)
         return job
 
     def _identify(self, context: ServicerContext[Any, Any]) -> Principal:
@@ -195,10 +196,6 @@ def _may_see(principal: Principal, job: v1.Job) -> bool:
     if principal.tenant:
         return job.attribution.tenant == principal.tenant
     return job.caller == principal.name
-
-
-def _unknown(what: str, name: str) -> GenerationError:
-    return GenerationError(Reason.JOB_UNKNOWN, f"no {what} of yours is called {name[:64]!r}, or not any more")
 
 
 def _traceparent(context: ServicerContext[Any, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,10 @@ from outrider.stores.recent_jobs import RecentJobs
 from outrider.stores.redis_jobs import UncertainError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from outrider import v1
-    from outrider.core.jobs import Claim, Page, Submission
+    from outrider.core.jobs import Claim, Counts, OnEnded, Page, Submission
     from outrider.stores.job_outbox import Letter
     from outrider.stores.memory_jobs import MemoryJobs
     from outrider.stores.redis_jobs import RedisJobs
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 50  # jobs
 _FIRST_PAUSE = 0.25  # seconds until Redis, which did not answer, is told again
-_LONGEST_PAUSE = 5.0
+_LONGEST_PAUSE = 1.0  # well below any lease: a claim must still be good when Redis is told of its end
 _LAST_WORDS = 1.0
 
 _log = structlog.get_logger("outrider.jobs")
@@ -52,6 +53,7 @@ class FleetJobs:
         self._recent = RecentJobs()
         self._doubtful = False  # whether Redis may have forgotten some of these
         self._adopted = 0  # when the last job that was handed over arrived
+        self._divided: set[str] = set()  # batches some of whose jobs were handed over, and some not yet
         self._returning: asyncio.Task[None] | None = None
         link.on_change(self._link_changed)
 
@@ -77,15 +79,24 @@ class FleetJobs:
                 return await self._submit_rest(submissions)
         return await self._submit_there(submissions)
 
-    async def claim(self, worker: str) -> Claim | None:
+    def on_ended(self, callback: OnEnded) -> None:
+        """See JobStore."""
+        self._local.on_ended(callback)
+        self._redis.on_ended(callback)
+
+    async def claim(self, worker: str, left_out: Collection[str] = ()) -> Claim | None:
         """See JobStore."""
         if self._link.available:
-            await self._local.sweep()
-            if self._outbox or self._local.idle(1):
-                self._return_soon()
+            await self._sweep_here()
             with suppress(StoreUnavailableError):
-                return await self._redis.claim(worker)
-        return await self._local.claim(worker)
+                return await self._redis.claim(worker, left_out)
+        return await self._local.claim(worker, left_out)
+
+    async def sweep(self) -> None:
+        """See JobStore."""
+        await self._sweep_here()
+        with suppress(StoreUnavailableError):
+            await self._redis.sweep()
 
     async def renew(self, claim: Claim) -> bool:
         """See JobStore; True while Redis is away: nobody else can be given the job."""
@@ -101,11 +112,18 @@ class FleetJobs:
             return self._ended_here(await self._local.complete(claim, response))
         return await self._tell(claim, lambda: self._redis.complete(claim, response))
 
-    async def fail(self, claim: Claim, reason: str, message: str, retry_in: float | None) -> bool:
+    async def fail(
+        self,
+        claim: Claim,
+        reason: str,
+        message: str,
+        retry_in: float | None,
+        failure: v1.GenerationFailure | None = None,
+    ) -> bool:
         """See JobStore; True where Redis will be told."""
         if is_from_here(claim.token):
-            return self._ended_here(await self._local.fail(claim, reason, message, retry_in))
-        return await self._tell(claim, lambda: self._redis.fail(claim, reason, message, retry_in))
+            return self._ended_here(await self._local.fail(claim, reason, message, retry_in, failure))
+        return await self._tell(claim, lambda: self._redis.fail(claim, reason, message, retry_in, failure))
 
     async def release(self, claim: Claim, delay: float = 0.0) -> bool:
         """See JobStore; True where Redis will be told."""
@@ -146,19 +164,29 @@ class FleetJobs:
         return await self._redis.cancel(job_id)
 
     async def list(self, query: v1.ListJobsRequest, caller: str) -> Page:
-        """See JobStore; only what is here while Redis is away."""
+        """See JobStore; while Redis is away what is here, if anything is."""
         pages = [await self._local.list(query, caller)]
-        with suppress(StoreUnavailableError):
+        try:
             pages.append(await self._redis.list(query, caller))
+        except StoreUnavailableError:
+            if not pages[0].jobs:
+                raise
         return merge(pages, page_size(query))
 
-    async def progress(self, batch_id: str) -> Mapping[v1.JobState, int]:
-        """See JobStore; only what is here while Redis is away."""
-        counts = dict(await self._local.progress(batch_id))
-        with suppress(StoreUnavailableError):
-            for state, count in (await self._redis.progress(batch_id)).items():
-                counts[state] = counts.get(state, 0) + count
+    async def progress(self, batch_id: str) -> Counts:
+        """See JobStore; told while Redis is away where the whole batch is here."""
+        counts = Counter(await self._local.progress(batch_id))
+        try:
+            counts.update(await self._redis.progress(batch_id))
+        except StoreUnavailableError:
+            if not counts or batch_id in self._divided:
+                raise
         return counts
+
+    async def _sweep_here(self) -> None:
+        await self._local.sweep()
+        if self._outbox or self._local.idle(1):
+            self._return_soon()
 
     async def _submit_there(self, submissions: Sequence[Submission]) -> Sequence[tuple[v1.Job, bool]]:
         records = await self._redis.records_of(submissions)
@@ -233,6 +261,9 @@ class FleetJobs:
                 await self._local.hold(records)
                 self._adopted = await self._redis.adopt(records, self._adopted)
                 await self._local.drop([record.job_id for record in records])
+                for batch in {record.batch for record in records}:
+                    left = await self._local.progress(batch)
+                    (self._divided.add if left else self._divided.discard)(batch)
                 _log.info("jobs_handed_over", jobs=len(records))
             return len(records)
 

@@ -64,6 +64,8 @@ class JobDesk:
     async def open(self) -> list[JobRecord]:
         """Take the folder; the jobs that earlier processes left. Raises OSError."""
         left = await self._run(self._journal.open, _LONG_PATIENCE)
+        for damage in self._journal.damages:
+            _log.warning("the job journal is damaged; jobs may be lost", **damage._asdict())
         for each in left:
             self._move_in(each.record.job_id, each.segment, each.size)
         return [each.record for each in left]

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from outrider.stores.job_record import JobRecord, Standing
-from outrider.stores.journal_frames import frame, frames
+from outrider.stores.journal_frames import find_frame, frame, frames, is_torn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
 _HEADER = b"outrider jobs 1\n"
@@ -37,6 +37,14 @@ class Left(NamedTuple):
 
     record: JobRecord
     segment: int
+    size: int
+
+
+class Damage(NamedTuple):
+    """Bytes that cannot be read."""
+
+    file: str
+    offset: int
     size: int
 
 
@@ -60,6 +68,9 @@ class JobJournal:
 
     `open` comes first. Methods raise OSError where the folder cannot be used; `append` may be tried again.
     """
+
+    damages: Sequence[Damage] = ()
+    """Found by `open`. A file that has some is never deleted: it ends as `.damaged`."""
 
     def __init__(self, folder: Path, *, fsync: bool = False, segment_bytes: int = _SEGMENT) -> None:
         self.segment_bytes = segment_bytes
@@ -111,8 +122,13 @@ class JobJournal:
 
     def trim(self, before: int) -> None:
         """Drop the segments before this one; oldest first, as no job may outlive the note that it is gone."""
+        damaged = {each.file for each in self.damages}
         for old in [each for each in self._sizes if each < before]:
-            self._path(old).unlink(missing_ok=True)
+            path = self._path(old)
+            if path.name in damaged:
+                path.replace(path.with_suffix(".damaged"))
+            else:
+                path.unlink(missing_ok=True)
             del self._sizes[old]
 
     def close(self, *, empty: bool) -> None:
@@ -126,14 +142,18 @@ class JobJournal:
 
     def _replay(self) -> list[Left]:
         found: dict[str, Left] = {}
+        damages: list[Damage] = []
         self._sizes.clear()
         for name in sorted(os.listdir(self._folder)):  # noqa: PTH208 - names are what is wanted
             if match := _NAME.fullmatch(name):
                 self._last = int(match[1])
                 data = self._path(self._last).read_bytes()
                 self._sizes[self._last] = len(data)
-                for entry in _entries(data):
+                entries, gaps = _read(data)
+                for entry in entries:
                     self._apply(entry, found)
+                damages += [Damage(name, start, end - start) for start, end in gaps]
+        self.damages = damages
         return list(found.values())
 
     def _apply(self, entry: bytes, found: dict[str, Left]) -> None:
@@ -194,8 +214,17 @@ class JobJournal:
         return self._folder / f"{segment:010d}.jobs"
 
 
-def _entries(data: bytes) -> Iterator[bytes]:
-    """The entries of a segment, up to its end or to what is torn or damaged."""
-    if data.startswith(_HEADER):
-        for found in frames(data, len(_HEADER)):
-            yield found.record
+def _read(data: bytes) -> tuple[list[bytes], list[tuple[int, int]]]:
+    """The entries of a segment, and where it is damaged: a frame that a crash has torn at its end is not."""
+    entries: list[bytes] = []
+    gaps = [] if data.startswith(_HEADER[: len(data)]) else [(0, len(_HEADER))]
+    start = len(_HEADER)
+    while start < len(data):
+        for found in frames(data, start):
+            entries.append(found.record)
+            start = found.end
+        following = find_frame(data, 0, start)
+        if following < len(data) or not is_torn(data, start):
+            gaps.append((start, following))
+        start = following
+    return entries, gaps

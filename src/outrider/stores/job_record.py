@@ -67,8 +67,9 @@ class JobRecord(msgspec.Struct, array_like=True, eq=False):
     traceparent: str
     request: bytes
     standing: Standing
-    outcome: bytes = b""  # v1.Job: usage and cost
+    outcome: bytes = b""  # v1.Job: usage and cost, or how the last try failed
     result: bytes = b""
+    group: str = ""
 
     @property
     def state(self) -> v1.JobState:
@@ -136,7 +137,14 @@ def view(
 async def record_of(submission: Submission, now: float) -> JobRecord:
     """A job that is accepted now."""
     job = submission.job
-    fixed = v1.Job(model=job.model, attribution=job.attribution, caller=job.caller, batch_id=job.batch_id)
+    fixed = v1.Job(
+        model=job.model,
+        attribution=job.attribution,
+        caller=job.caller,
+        batch_id=job.batch_id,
+        batch_index=job.batch_index,
+        target=job.target,
+    )
     fixed.priority = job.priority if job.priority in PRIORITIES else v1.JOB_PRIORITY_NORMAL
     tenant = job.attribution.tenant
     ttl = _ttl_of(job, now)
@@ -154,6 +162,7 @@ async def record_of(submission: Submission, now: float) -> JobRecord:
         traceparent=submission.traceparent,
         request=await pack(submission.request),
         standing=Standing(now + ttl),
+        group=submission.group,
     )
 
 
@@ -165,6 +174,11 @@ def outcome_of(response: v1.CompleteResponse) -> bytes:
     if response.completed.HasField("cost"):
         outcome.cost.CopyFrom(response.completed.cost)
     return outcome.SerializeToString()
+
+
+def failed_outcome_of(failure: v1.GenerationFailure | None) -> bytes:
+    """What a job tells of its last try, which failed."""
+    return v1.Job(failure=failure).SerializeToString()
 
 
 def key_of(submission: Submission) -> str:

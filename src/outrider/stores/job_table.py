@@ -21,14 +21,17 @@ from outrider.stores.job_record import (
 from outrider.stores.job_turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from outrider import v1
+    from outrider.core.jobs import Counts
     from outrider.core.ports import Clock
     from outrider.stores.job_record import JobRecord
+    from outrider.stores.job_retention import Retention
     from outrider.stores.job_watermarks import Watermarks
 
 _HERE = "here-"
+_SPARE_ENDS = 1_000  # entries of jobs that are gone, in the heap of ends
 _AT_ONCE = 200  # jobs whose time has come that are looked at in one call: under a millisecond
 
 
@@ -48,13 +51,16 @@ class JobTable:
     """Moves jobs through their states. `changed(job_id, whole)` is told of every change: `whole` where more
     changed than how the job stands.
 
-    A job is FAILED when `max_losses` workers have not come back from it. `lease` is in seconds.
+    A job is FAILED when `max_losses` workers have not come back from it. `lease` is in seconds. `ended` and
+    `answers` bound what is kept of jobs that have ended: those that ended first are to be added first.
     """
 
     def __init__(
         self,
         marks: Watermarks,
         *,
+        ended: Retention,
+        answers: Retention,
         lease: float,
         max_losses: int,
         clock: Clock,
@@ -62,6 +68,8 @@ class JobTable:
         changed: Callable[[str, bool], None],
     ) -> None:
         self._marks = marks
+        self._kept = ended
+        self._answers = answers
         self._lease = lease
         self._max_losses = max_losses
         self._clock = clock
@@ -70,11 +78,17 @@ class JobTable:
         self._records: dict[str, JobRecord] = {}
         self._ids: list[str] = []  # sorted
         self._keys: dict[str, str] = {}
-        self._batches: dict[str, Counter[v1.JobState]] = {}
+        self._batches: dict[str, Counter[tuple[str, v1.JobState]]] = {}
         self._turns = Turns()
         self._holds: OrderedDict[str, _Hold] = OrderedDict()  # by job; the one that ends first is first
         self._delayed: list[tuple[float, str]] = []  # heap
         self._ends: list[tuple[float, str]] = []  # heap of when they expire or are forgotten
+        self._given_up: list[JobRecord] = []  # nobody was told yet
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not ended, and that nobody works on."""
+        return self._marks.jobs - len(self._holds)
 
     def submit(self, records: Sequence[JobRecord]) -> list[tuple[JobRecord, bool]]:
         """Accept all or none; see JobStore. Raises QueueFullError."""
@@ -99,22 +113,24 @@ class JobTable:
         if record.key:
             self._keys.setdefault(record.key, record.job_id)
         if record.batch:
-            self._batches.setdefault(record.batch, Counter())[record.state] += 1
-        self._marks.change(not record.ended, record.size)
+            self._batches.setdefault(record.batch, Counter())[record.group, record.state] += 1
         heapq.heappush(self._ends, (record.standing.expires_at, record.job_id))
+        if record.ended:
+            self._retain(record)
+            return
+        self._marks.change(1, record.size)
         if record.standing.state == PROCESSING:
             self._lose(record)
-        elif record.standing.state == QUEUED:
+        else:
             self._wait(record)
 
-    def claim(self) -> tuple[JobRecord, str] | None:
+    def claim(self, left_out: Collection[str] = ()) -> tuple[JobRecord, str] | None:
         """The next job, and the token of whoever works on it now."""
         self.sweep()
-        self.find_lost()
-        while (job_id := self._turns.take()) is not None:
+        while (job_id := self._turns.take(left_out)) is not None:
             record = self._records[job_id]
             if self._is_due(record):
-                self._end(record, EXPIRED, record.standing.expires_at)
+                self._expire(record)
                 continue
             token = _HERE + os.urandom(8).hex()
             self._holds[job_id] = _Hold(token, self._clock() + self._lease)
@@ -139,17 +155,21 @@ class JobTable:
         if record is None:
             return False
         record.outcome = outcome
-        self._keep_result(record, result)
-        self._end(record, COMPLETED, self._wall_clock())
+        self._end(record, COMPLETED, self._wall_clock(), result)
         return True
 
-    def fail(self, job_id: str, token: str, reason: str, message: str, retry_in: float | None) -> bool:
+    def fail(
+        self, job_id: str, token: str, reason: str, message: str, retry_in: float | None, outcome: bytes
+    ) -> bool:
         """See JobStore."""
         record = self._held(job_id, token)
         if record is None:
             return False
         now = record.standing
         now.reason, now.message = reason, message
+        if outcome != record.outcome:
+            record.outcome = outcome
+            self._changed(job_id, True)
         if retry_in is None or now.failures >= record.max_retries:
             self._end(record, FAILED, self._wall_clock())
         else:
@@ -183,7 +203,7 @@ class JobTable:
         if record.ended:
             self.drop((job_id,))
             return None
-        self._end(record, EXPIRED, record.standing.expires_at)
+        self._expire(record)
         return self.get(job_id)
 
     def peek(self, job_id: str) -> JobRecord | None:
@@ -206,9 +226,14 @@ class JobTable:
         end = bisect_left(self._ids, job_id) if job_id else len(self._ids)
         return self._ids[max(0, end - most) : end][::-1]
 
-    def progress(self, batch_id: str) -> Mapping[v1.JobState, int]:
+    def progress(self, batch_id: str) -> Counts:
         """See JobStore."""
-        return {state: count for state, count in self._batches.get(batch_id, {}).items() if count}
+        return {each: count for each, count in self._batches.get(batch_id, {}).items() if count}
+
+    def take_given_up(self) -> Sequence[JobRecord]:
+        """The jobs that ended by nobody's doing, each once."""
+        given_up, self._given_up = self._given_up, []
+        return given_up
 
     def idle(self, most: int) -> list[JobRecord]:
         """Jobs that nobody works on, oldest first."""
@@ -244,8 +269,14 @@ class JobTable:
             self._count(record, -1)
             self._turns.discard(record)
             self._holds.pop(job_id, None)
-            self._marks.change(-(not record.ended), -record.size)
+            self._kept.discard(job_id)
+            self._answers.discard(job_id)
+            if not record.ended:
+                self._marks.change(-1, -record.size)
             self._changed(job_id, True)
+        if len(self._ends) > 4 * len(self._records) + _SPARE_ENDS:
+            self._ends = [(each.standing.expires_at, job_id) for job_id, each in self._records.items()]
+            heapq.heapify(self._ends)
 
     def sweep(self) -> None:
         """Let those whose time has come expire, be forgotten, or wait for their turn again."""
@@ -261,8 +292,9 @@ class JobTable:
             record = self._records.get(job_id)
             if record is not None and record.standing.not_before == due:
                 self._wait(record)
+        self._find_lost()
 
-    def find_lost(self) -> None:
+    def _find_lost(self) -> None:
         """Give back what workers have not renewed in time."""
         now = self._clock()
         while self._holds:
@@ -277,6 +309,7 @@ class JobTable:
         if now.losses >= self._max_losses:
             now.reason, now.message = WORKER_LOST, WORKER_LOST_MESSAGE
             self._end(record, FAILED, self._wall_clock())
+            self._given_up.append(record)
         else:
             self._give_back(record, 0.0)
 
@@ -295,16 +328,22 @@ class JobTable:
         if not now.held:
             self._turns.add(record)
 
-    def _end(self, record: JobRecord, state: v1.JobState, ended_at: float) -> None:
+    def _expire(self, record: JobRecord) -> None:
+        self._end(record, EXPIRED, record.standing.expires_at)
+        if not record.standing.held:  # else Redis tells
+            self._given_up.append(record)
+
+    def _end(self, record: JobRecord, state: v1.JobState, ended_at: float, result: bytes = b"") -> None:
         """The only way into a final state."""
         self._turns.discard(record)
         self._holds.pop(record.job_id, None)
-        self._marks.change(-1, -len(record.request))
-        record.request = b""
+        self._marks.change(-1, -record.size)
+        record.request, record.result = b"", result
         now = record.standing
         now.ended_at, now.expires_at, now.not_before = ended_at, ended_at + record.ttl, 0.0
         heapq.heappush(self._ends, (now.expires_at, record.job_id))
         self._become(record, state)
+        self._retain(record)
 
     def _become(self, record: JobRecord, state: v1.JobState) -> None:
         self._count(record, -1)
@@ -315,13 +354,18 @@ class JobTable:
     def _count(self, record: JobRecord, change: int) -> None:
         if record.batch:
             counts = self._batches.setdefault(record.batch, Counter())
-            counts[record.state] += change
+            counts[record.group, record.state] += change
             if not any(counts.values()):
                 del self._batches[record.batch]
 
-    def _keep_result(self, record: JobRecord, result: bytes) -> None:
-        record.result = result
-        self._marks.change(0, len(result))
+    def _retain(self, record: JobRecord) -> None:
+        """What has ended is kept while there is room; of the oldest first the answers go."""
+        answer = len(record.result)
+        if answer:
+            for job_id in self._answers.add(record.job_id, answer):
+                self._records[job_id].result = b""
+                self._changed(job_id, True)
+        self.drop(self._kept.add(record.job_id, record.size - answer))
 
     def _held(self, job_id: str, token: str) -> JobRecord | None:
         """The job of a claim that is good."""

@@ -8,7 +8,7 @@ from outrider.core.jobs import QueueFullError
 class Watermarks:
     """Takes jobs up to the share `high` of its capacity, and then none until it is down to the share `low`.
 
-    `jobs` counts those that have not ended; `bytes` all that is kept.
+    Those count that have not ended.
     """
 
     def __init__(self, capacity: int, max_bytes: int, *, high: float = 0.8, low: float = 0.6) -> None:

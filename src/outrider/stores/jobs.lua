@@ -1,18 +1,25 @@
 -- The jobs of a fleet: what each script of them begins with.
 -- KEYS[1] is the root, with which the names of all keys begin; its hash tag puts them into one slot:
 --
---   job:<id>       hash: job (v1.Job, what is fixed), state (MessagePack), outcome (v1.Job, usage and cost);
---                  or `is`, the id of the job that this one turned out to be
---   wait:<priority>:<tenant>       ids that wait for their turn, by arrival: who comes back has its old place
---   turns:<priority>               tenants that have some waiting, by whose turn it is
+--   job:<id>       hash: job (v1.Job, what is fixed), state (MessagePack), outcome (v1.Job: usage and cost, or
+--                  how the last try failed); or `is`, the id of the job that this one turned out to be
+--   wait:<priority>:<tenant>:<group>   ids that wait for their turn, by arrival: who comes back has its old
+--                                      place; each tenant with its length, as names may hold anything
+--   groups:<priority>:<tenant>         groups of a tenant that have some waiting, by the arrival of the oldest;
+--                                      by name, where these came in the same millisecond
+--   turns:<priority>                   tenants that have some waiting, by whose turn it is
 --   running        stream of what is worked on, pending for its worker; deleted from when that ends
 --   delayed        ids, by when they may be tried again
 --   ends           ids, by when they expire or, having ended, are forgotten
---   meta           hash: jobs and bytes that have not ended, whether closed, waiting:<priority>, turn;
+--   answers        <id>:<token>:<bytes> of those whose answers are kept, by when they ended
+--   given_up       ids of those that ended by nobody's doing, until somebody is told
+--   meta           hash: jobs and bytes that have not ended, whether closed, waiting:<priority>, turn,
+--                  answer_bytes of all in `answers`;
+--                  stirred, a number that is another one once there is something new to do;
 --                  for those who look for dead workers: looked, seen, grace
 --   key:<digest>   id of the job that has an idempotency key
 --   all, of:<caller>, batch:<id>   ids, which sort by time of arrival
---   counts:<batch>                 hash: how many jobs stand how
+--   counts:<batch>                 hash: how many jobs stand how, by <state>:<group>
 --
 -- Times are milliseconds of Redis's clock, so that the clocks of sidecars do not matter.
 local root = KEYS[1] .. ':'
@@ -22,7 +29,9 @@ local QUEUED, PROCESSING, COMPLETED, FAILED, EXPIRED, CANCELLED = 1, 2, 3, 4, 5,
 local HIGH, LOW = 3, 1
 local MARGIN = 60000 -- milliseconds that a key outlives its use
 local AT_ONCE = 20 -- jobs whose time has come that are looked at in one call
+local MOST_GROUPS = 100 -- that are looked at to tell how many come before a job
 local meta, running, delayed, ends = root .. 'meta', root .. 'running', root .. 'delayed', root .. 'ends'
+local given_up, answers = root .. 'given_up', root .. 'answers'
 local kept = {}
 
 local function keep(key, till)
@@ -65,7 +74,7 @@ end
 local function count(job, change)
   if job.batch ~= '' then
     local key = root .. 'counts:' .. job.batch
-    redis.call('HINCRBY', key, job.state, change)
+    redis.call('HINCRBY', key, job.state .. ':' .. job.group, change)
     keep(key, last_use(job))
   end
 end
@@ -76,23 +85,41 @@ local function become(job, state)
   count(job, 1)
 end
 
-local function line_of(job)
-  return root .. 'wait:' .. job.priority .. ':' .. job.tenant, root .. 'turns:' .. job.priority
+local function keys_of(priority, tenant)
+  local place = priority .. ':' .. #tenant .. ':' .. tenant
+  return root .. 'wait:' .. place .. ':', root .. 'groups:' .. place, root .. 'turns:' .. priority
+end
+
+-- After a change of a line: its group has the place of its oldest, and its tenant a turn.
+local function arrange(priority, tenant, group)
+  local lines, groups, turns = keys_of(priority, tenant)
+  local oldest = redis.call('ZRANGE', lines .. group, 0, 0, 'WITHSCORES')
+  if oldest[1] then
+    redis.call('ZADD', groups, oldest[2], group)
+    if not redis.call('ZSCORE', turns, tenant) then
+      redis.call('ZADD', turns, counter('turn', 1), tenant)
+    end
+    return
+  end
+  redis.call('ZREM', groups, group)
+  if redis.call('EXISTS', groups) == 0 then
+    redis.call('ZREM', turns, tenant)
+  end
 end
 
 local function enqueue(job)
+  counter('stirred', 1)
+  keep(meta, last_use(job))
   if job.not_before > now then
     add(delayed, job.not_before, job.id, job)
     return
   end
   job.not_before = 0
-  local line, turns = line_of(job)
-  add(line, job.at, job.id, job)
-  if not redis.call('ZSCORE', turns, job.tenant) then
-    redis.call('ZADD', turns, counter('turn', 1), job.tenant)
-  end
+  local lines, groups, turns = keys_of(job.priority, job.tenant)
+  add(lines .. job.group, job.at, job.id, job)
+  arrange(job.priority, job.tenant, job.group)
+  keep(groups, last_use(job))
   keep(turns, last_use(job))
-  keep(meta, last_use(job))
   counter('waiting:' .. job.priority, 1)
 end
 
@@ -104,14 +131,32 @@ local function leave(job)
     job.entry = ''
     return
   end
-  local line, turns = line_of(job)
-  if redis.call('ZREM', line, job.id) == 0 then
+  if redis.call('ZREM', keys_of(job.priority, job.tenant) .. job.group, job.id) == 0 then
     redis.call('ZREM', delayed, job.id)
     return
   end
   counter('waiting:' .. job.priority, -1)
-  if redis.call('EXISTS', line) == 0 then
-    redis.call('ZREM', turns, job.tenant)
+  arrange(job.priority, job.tenant, job.group)
+end
+
+local function answer_of(job)
+  return job.id .. ':' .. job.token .. ':' .. job.answer
+end
+
+local function keep_answer(job)
+  if (job.answer or 0) > 0 then
+    if redis.call('EXISTS', answers) == 0 then
+      redis.call('HSET', meta, 'answer_bytes', 0)
+    end
+    add(answers, job.ended, answer_of(job), job)
+    counter('answer_bytes', job.answer)
+    keep(meta, last_use(job))
+  end
+end
+
+local function drop_answer(job)
+  if (job.answer or 0) > 0 and redis.call('ZREM', answers, answer_of(job)) == 1 then
+    counter('answer_bytes', -job.answer)
   end
 end
 
@@ -123,7 +168,22 @@ local function finish(job, state, at)
   become(job, state)
   job.ended, job.expires, job.not_before = at, at + job.ttl, 0
   add(ends, job.expires, job.id, job)
+  keep_answer(job)
   save(job)
+end
+
+-- Whoever looks for work next is told.
+local function tell_of(job)
+  redis.call('RPUSH', given_up, job.id)
+  keep(given_up, last_use(job))
+  keep(meta, last_use(job))
+  counter('stirred', 1)
+end
+
+-- It ends by nobody's doing.
+local function give_up(job, state, at)
+  finish(job, state, at)
+  tell_of(job)
 end
 
 local function give_back(job, delay)
@@ -136,6 +196,7 @@ end
 
 local function forget(job)
   count(job, -1)
+  drop_answer(job)
   redis.call('DEL', root .. 'job:' .. job.id)
   redis.call('ZREM', ends, job.id)
   redis.call('ZREM', root .. 'all', job.id)
@@ -157,7 +218,7 @@ local function load(id)
   end
   local job = cmsgpack.unpack(found[1])
   if job.expires <= now and not ended(job) then
-    finish(job, EXPIRED, job.expires)
+    give_up(job, EXPIRED, job.expires)
   end
   if job.expires <= now then
     forget(job)
@@ -180,6 +241,41 @@ local function sweep()
       save(job)
     end
   end
+end
+
+-- Whether workers have time to come back: those that could not reach Redis for a while are all late. Once after
+-- a silence: where they ask so seldom that it is always silent, the dead must be found too. This call ends it.
+local function is_grace(lease)
+  local last = redis.call('HMGET', meta, 'seen', 'grace')
+  local seen, grace = tonumber(last[1] or now), tonumber(last[2] or 0)
+  if redis.call('XLEN', running) > 0 and now - seen > lease / 2 and seen >= grace then
+    grace = now + lease
+  end
+  redis.call('HSET', meta, 'seen', now, 'grace', grace)
+  return now < grace
+end
+
+-- How many come before a job; 0 where it does not wait for its turn.
+local function before(job)
+  local lines, groups, turns = keys_of(job.priority, job.tenant)
+  local rank = job.state == QUEUED and redis.call('ZRANK', lines .. job.group, job.id)
+  if not rank then
+    return 0
+  end
+  local older = redis.call('ZRANGE', groups, '-inf', job.at, 'BYSCORE', 'LIMIT', 0, MOST_GROUPS)
+  for _, group in ipairs(older) do
+    if group ~= job.group then
+      local till = group < job.group and job.at or '(' .. job.at
+      rank = rank + redis.call('ZCOUNT', lines .. group, '-inf', till)
+    end
+  end
+  local waiting = redis.call('HMGET', meta, 'waiting:1', 'waiting:2', 'waiting:3')
+  local earlier = rank * redis.call('ZCARD', turns) + redis.call('ZRANK', turns, job.tenant)
+  local all = math.min(earlier, tonumber(waiting[job.priority] or 1) - 1)
+  for priority = job.priority + 1, HIGH do
+    all = all + tonumber(waiting[priority] or 0)
+  end
+  return all
 end
 
 -- As the sidecar reads it: what is fixed, the state, the outcome.

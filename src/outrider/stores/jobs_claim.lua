@@ -1,28 +1,25 @@
--- ARGV: worker, token, milliseconds of a lease, most losses, reason and message of jobs that are given up
--- Gives the job, or false.
+-- ARGV: worker, token or "" where no job is wanted, milliseconds of a lease, most losses, reason and message of
+--       jobs that are lost too often, then the groups that are left out
+-- Gives how many wait; while none waits for its turn, what `stirred` is and the milliseconds until something is
+-- to be done without that; the jobs that ended by nobody's doing; the job, if there is one.
 local worker, token = ARGV[1], ARGV[2]
 local lease, most_losses = tonumber(ARGV[3]), tonumber(ARGV[4])
+local MOST_SKIPPED = 50 -- tenants all of whose groups are left out, in one call
+
+local left_out = {}
+for place = 7, #ARGV do
+  left_out[ARGV[place]] = true
+end
 
 local function lose(job)
   job.losses = job.losses + 1
   job.token = ''
   if job.losses >= most_losses then
     job.reason, job.message = ARGV[5], ARGV[6]
-    finish(job, FAILED, now)
+    give_up(job, FAILED, now)
   else
     give_back(job, 0)
   end
-end
-
--- Workers that could not reach Redis for a while are all late: after a silence they have time to come back,
--- once: who asks so seldom that it is always silent must find the dead too.
-local function is_grace(seen)
-  local grace = tonumber(redis.call('HGET', meta, 'grace') or 0)
-  if now - seen > lease / 2 and seen >= grace then
-    grace = now + lease
-    redis.call('HSET', meta, 'grace', grace)
-  end
-  return now < grace
 end
 
 local function find_lost()
@@ -52,39 +49,59 @@ local function drop_workers()
 end
 
 local function look_around()
-  local last = redis.call('HMGET', meta, 'looked', 'seen')
-  if now - tonumber(last[1] or 0) < lease / 8 then
+  if now - tonumber(redis.call('HGET', meta, 'looked') or 0) < lease / 8 then
     return
   end
-  local seen = tonumber(last[2] or now)
-  redis.call('HSET', meta, 'looked', now, 'seen', now)
+  redis.call('HSET', meta, 'looked', now)
   keep(meta, now + MARGIN)
-  if redis.call('EXISTS', running) == 1 and not is_grace(seen) then
+  if not is_grace(lease) and redis.call('EXISTS', running) == 1 then
     find_lost()
     drop_workers()
   end
 end
 
+local function open_group(groups)
+  for _, group in ipairs(redis.call('ZRANGE', groups, 0, #ARGV - 6)) do
+    if not left_out[group] then
+      return group
+    end
+  end
+  return nil
+end
+
+-- The next of a tenant, which then has had its turn; and whether it had one that is not left out.
+local function take(priority, tenant)
+  local lines, groups, turns = keys_of(priority, tenant)
+  local group = open_group(groups)
+  local id = group and redis.call('ZPOPMIN', lines .. group)[1]
+  if id then
+    counter('waiting:' .. priority, -1)
+  end
+  if group then
+    arrange(priority, tenant, group)
+  end
+  if redis.call('ZSCORE', turns, tenant) then
+    redis.call('ZADD', turns, counter('turn', 1), tenant)
+  end
+  return id and load(id), group
+end
+
 local function next_waiting()
   for priority = HIGH, LOW, -1 do
     local turns = root .. 'turns:' .. priority
-    local tenant = redis.call('ZRANGE', turns, 0, 0)[1]
-    while tenant do
-      local line = root .. 'wait:' .. priority .. ':' .. tenant
-      local id = redis.call('ZPOPMIN', line)[1]
-      if id then
-        counter('waiting:' .. priority, -1)
+    local skips = math.min(redis.call('ZCARD', turns), MOST_SKIPPED)
+    while skips > 0 do
+      local tenant = redis.call('ZRANGE', turns, 0, 0)[1]
+      if not tenant then
+        break
       end
-      if redis.call('EXISTS', line) == 1 then
-        redis.call('ZADD', turns, counter('turn', 1), tenant)
-      else
-        redis.call('ZREM', turns, tenant)
-      end
-      local job = id and load(id)
+      local job, group = take(priority, tenant)
       if job and job.state == QUEUED then
         return job
       end
-      tenant = redis.call('ZRANGE', turns, 0, 0)[1]
+      if not group then
+        skips = skips - 1
+      end
     end
   end
   return nil
@@ -99,14 +116,46 @@ local function deliver(job)
   keep(running, last_use(job))
 end
 
+local function told()
+  local jobs = {}
+  for _, id in ipairs(redis.call('LPOP', given_up, AT_ONCE) or {}) do
+    local job = load(id)
+    if job then
+      jobs[#jobs + 1] = shown(job)
+    end
+  end
+  return jobs
+end
+
+local function due_in()
+  if redis.call('EXISTS', given_up) == 1 then
+    return 0
+  end
+  local due = redis.call('XLEN', running) > 0 and now + lease / 8 or now + lease
+  for _, key in ipairs({ delayed, ends }) do
+    due = math.min(due, tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or due))
+  end
+  return math.max(0, math.floor(due - now))
+end
+
+local function report(job)
+  local counts = redis.call('HMGET', meta, 'jobs', 'waiting:1', 'waiting:2', 'waiting:3', 'stirred')
+  local ready = tonumber(counts[2] or 0) + tonumber(counts[3] or 0) + tonumber(counts[4] or 0)
+  local waiting = tonumber(counts[1] or 0) - redis.call('XLEN', running)
+  local jobs = told()
+  if job or ready > 0 then
+    return { waiting, false, false, jobs, job and shown(job) or false }
+  end
+  return { waiting, counts[5] or '', due_in(), jobs, false }
+end
+
 sweep()
 look_around()
-local job = next_waiting()
-if not job then
-  return done(false)
+local job = token ~= '' and next_waiting() or nil
+if job then
+  deliver(job)
+  become(job, PROCESSING)
+  job.tries, job.started, job.token, job.worker = job.tries + 1, now, token, worker
+  save(job)
 end
-deliver(job)
-become(job, PROCESSING)
-job.tries, job.started, job.token, job.worker = job.tries + 1, now, token, worker
-save(job)
-return done(shown(job))
+return done(report(job))

@@ -3,23 +3,8 @@
 --   list: the set of ids, the id before which to begin or "", most that are looked at, most that are given,
 --         caller, tenant and batch or "", and the states as digits or "". Gives the id that was looked at last,
 --         "" where there are no more; then the jobs.
---   progress: the batch. Gives states and counts.
+--   progress: the batch. Gives <state>:<group>, and counts.
 local read = {}
-
-local function before(job)
-  local line, turns = line_of(job)
-  local rank = job.state == QUEUED and redis.call('ZRANK', line, job.id)
-  if not rank then
-    return 0
-  end
-  local waiting = redis.call('HMGET', meta, 'waiting:1', 'waiting:2', 'waiting:3')
-  local earlier = rank * redis.call('ZCARD', turns) + redis.call('ZRANK', turns, job.tenant)
-  local all = math.min(earlier, tonumber(waiting[job.priority] or 1) - 1)
-  for priority = job.priority + 1, HIGH do
-    all = all + tonumber(waiting[priority] or 0)
-  end
-  return all
-end
 
 function read.get()
   local job = load(ARGV[2])

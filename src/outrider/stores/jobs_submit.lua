@@ -2,7 +2,8 @@
 --       bytes; jobs and bytes that are to follow; "adopt" for jobs that another store has accepted; when those
 --       before them arrived; then for each its state with times as distances from now, what is fixed of it, and
 --       its outcome
--- Gives false: the queue is full. For each: 1 where another one has its idempotency key, 0 otherwise; and it.
+-- Gives false: the queue is full. For each: 1 where another one has its idempotency key, 0 otherwise; it; and how
+-- many come before it, where it is the only one.
 local most_jobs, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local adopting, earliest = ARGV[9] == 'adopt', tonumber(ARGV[10])
 
@@ -49,6 +50,11 @@ local function accept(job, fixed, outcome)
     counter('jobs', 1)
     counter('bytes', job.size)
     enqueue(job)
+  else
+    keep_answer(job)
+    if job.untold then
+      tell_of(job)
+    end
   end
   save(job)
   count(job, 1)
@@ -68,8 +74,9 @@ end
 local function reconcile(job, new, outcome)
   if ended(new) and not ended(job) then
     redis.call('HSET', root .. 'job:' .. job.id, 'outcome', outcome)
-    job.reason, job.message, job.token = new.reason, new.message, new.token
-    finish(job, new.state, new.ended)
+    job.reason, job.message, job.token, job.answer = new.reason, new.message, new.token, new.answer
+    local conclude = new.untold and give_up or finish
+    conclude(job, new.state, new.ended)
   end
 end
 
@@ -115,7 +122,7 @@ local answer = {}
 for number, new in ipairs(news) do
   local place = 8 + 3 * number
   local job, existing = submit(new, ARGV[place + 1], ARGV[place + 2])
-  answer[number] = { existing, shown(job) }
+  answer[number] = { existing, shown(job), #news == 1 and before(job) or 0 }
 end
 if is_level(3) then
   redis.call('HSET', meta, 'closed', 1)

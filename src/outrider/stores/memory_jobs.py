@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+import structlog
 
 from outrider import v1
 from outrider.core.jobs import Claim, Page
@@ -14,27 +17,38 @@ from outrider.stores.job_codec import pack, unpack
 from outrider.stores.job_desk import JobDesk
 from outrider.stores.job_events import JobEvents
 from outrider.stores.job_pages import fits, page_size, start_of
-from outrider.stores.job_record import REQUEST_LOST, REQUEST_LOST_MESSAGE, key_of, outcome_of, record_of
+from outrider.stores.job_record import (
+    REQUEST_LOST,
+    REQUEST_LOST_MESSAGE,
+    failed_outcome_of,
+    key_of,
+    outcome_of,
+    record_of,
+)
+from outrider.stores.job_retention import Losses, Retention
 from outrider.stores.job_table import JobTable
 from outrider.stores.job_watermarks import Watermarks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from outrider.core.jobs import Submission
+    from outrider.core.jobs import Counts, OnEnded, Submission
     from outrider.core.ports import Clock
     from outrider.stores.job_journal import JobJournal
     from outrider.stores.job_record import JobRecord
 
 _AT_ONCE = 100  # jobs that are looked at before others may run: under a millisecond
 
+_log = structlog.get_logger("outrider.jobs")
+
 
 class MemoryJobs:
     """A JobStore. With a journal, what a method tells is on disk before; without, a crash loses all.
 
-    `capacity` bounds the jobs that have not ended, `max_bytes` all that is kept, results too. From the share
-    `high` of either on nothing is accepted until it is down to `low`. A claim is good for `lease` seconds; a
-    job that loses its worker for the `max_losses`th time has FAILED.
+    `capacity` and `max_bytes` bound the jobs that have not ended. From the share `high` of either on nothing
+    is accepted until it is down to `low`. Of jobs that have ended, `max_result_bytes` of answers are kept and
+    `max_bytes` of the rest; the oldest make room. A claim is good for `lease` seconds; a job that loses its
+    worker for the `max_losses`th time has FAILED.
     """
 
     def __init__(
@@ -43,6 +57,7 @@ class MemoryJobs:
         *,
         capacity: int = 1_000,
         max_bytes: int = 100 * 2**20,
+        max_result_bytes: int = 100 * 2**20,
         high: float = 0.8,
         low: float = 0.6,
         lease: float = 30.0,
@@ -54,6 +69,10 @@ class MemoryJobs:
         self._marks = Watermarks(capacity, max_bytes, high=high, low=low)
         self._table = JobTable(
             self._marks,
+            ended=Retention(max_bytes, Losses("jobs forgotten early", "jobs.max_bytes", clock).add),
+            answers=Retention(
+                max_result_bytes, Losses("answers dropped", "jobs.max_result_bytes", clock).add
+            ),
             lease=lease,
             max_losses=max_losses,
             clock=clock,
@@ -62,26 +81,39 @@ class MemoryJobs:
         )
         self._events = JobEvents(clock)
         self._desk = JobDesk(journal, self._table.peek) if journal is not None else None
+        self._on_ended: OnEnded | None = None
 
     async def start(self) -> None:
         """Take over what earlier processes left. Raises OSError where the folder cannot be used."""
         if self._desk is None:
             return
-        for number, record in enumerate(await self._desk.open()):
+        left = await self._desk.open()
+        for number, record in enumerate(sorted(left, key=_end_of)):
             self._table.add(record)
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         await self._settled()
 
     async def aclose(self) -> None:
-        """Leave the folder. Jobs that are worked on have lost their worker."""
+        """Leave the folder. Jobs that are worked on have lost their worker; all are lost without a folder."""
         if self._desk is not None:
             await self._desk.aclose()
+        elif self._marks.jobs:
+            _log.warning("accepted jobs are lost: nothing keeps them", jobs=self._marks.jobs)
 
     @property
     def level(self) -> float:
         """How full the queue is, from 0 to 1."""
         return self._marks.level
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not ended, and that nobody works on."""
+        return self._table.waiting
+
+    def on_ended(self, callback: OnEnded) -> None:
+        """See JobStore."""
+        self._on_ended = callback
 
     async def submit(
         self, submissions: Sequence[Submission], *, held: Callable[[Submission], bool] = lambda _: False
@@ -103,9 +135,9 @@ class MemoryJobs:
             raise StoreUnavailableError("the journal cannot be written") from error
         return [(known.view(self._table.position(known)), existing) for known, existing in accepted]
 
-    async def claim(self, worker: str) -> Claim | None:
+    async def claim(self, worker: str, left_out: Collection[str] = ()) -> Claim | None:
         """See JobStore."""
-        while (taken := self._table.claim()) is not None:
+        while (taken := self._table.claim(left_out)) is not None:
             record, token = taken
             job, packed = record.view(), record.request
             try:
@@ -115,8 +147,18 @@ class MemoryJobs:
                 self._table.release(record.job_id, token, 0.0)
                 raise
             if request is not None:
-                return Claim(job, request, token, job.tries, record.max_retries, record.traceparent)
-            self._table.fail(record.job_id, token, REQUEST_LOST, REQUEST_LOST_MESSAGE, None)
+                return Claim(
+                    job,
+                    request,
+                    token,
+                    job.tries,
+                    record.standing.failures,
+                    record.max_retries,
+                    record.traceparent,
+                    record.group,
+                )
+            self._table.fail(record.job_id, token, REQUEST_LOST, REQUEST_LOST_MESSAGE, None, b"")
+        await self._settled()
         return None
 
     async def renew(self, claim: Claim) -> bool:
@@ -130,9 +172,17 @@ class MemoryJobs:
         await self._settled()
         return done
 
-    async def fail(self, claim: Claim, reason: str, message: str, retry_in: float | None) -> bool:
+    async def fail(
+        self,
+        claim: Claim,
+        reason: str,
+        message: str,
+        retry_in: float | None,
+        failure: v1.GenerationFailure | None = None,
+    ) -> bool:
         """See JobStore."""
-        done = self._table.fail(claim.job.job_id, claim.token, reason, message, retry_in)
+        outcome = failed_outcome_of(failure)
+        done = self._table.fail(claim.job.job_id, claim.token, reason, message, retry_in, outcome)
         await self._settled()
         return done
 
@@ -184,7 +234,7 @@ class MemoryJobs:
             await asyncio.sleep(0)
         return Page(found)
 
-    async def progress(self, batch_id: str) -> Mapping[v1.JobState, int]:
+    async def progress(self, batch_id: str) -> Counts:
         """See JobStore."""
         await self._settled()
         self._table.sweep()
@@ -198,9 +248,8 @@ class MemoryJobs:
         return self._table.peek(job_id) is not None
 
     async def sweep(self) -> None:
-        """Let those expire, be forgotten or be given back whose time has come; `claim` does so too."""
+        """See JobStore."""
         self._table.sweep()
-        self._table.find_lost()
         await self._settled()
 
     def idle(self, most: int) -> Sequence[JobRecord]:
@@ -230,6 +279,13 @@ class MemoryJobs:
         """The same, where work that was accepted goes on whatever the disk does; the desk warns."""
         with suppress(OSError):
             await self._written()
+        if self._on_ended is not None:
+            for record in self._table.take_given_up():
+                self._on_ended(record.view(), record.traceparent)
+
+
+def _end_of(record: JobRecord) -> float:
+    return record.standing.ended_at or math.inf
 
 
 def _fits(query: v1.ListJobsRequest, caller: str, record: JobRecord) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from outrider.stores.job_record import view
+from outrider.stores.job_record import EXPIRED, view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +40,14 @@ class SharedJob(msgspec.Struct, kw_only=True):
     retries: int = 0
     trace: str = ""
     size: int = 0
+    answer: int = 0  # bytes of the answer
     token: str = ""
     worker: str = ""
     entry: str = ""  # in the stream of what is worked on
     reason: str = ""
     message: str = ""
+    group: str = ""
+    untold: bool = False  # it expired where Redis may have had it: nobody was told
 
 
 _write = msgspec.msgpack.Encoder().encode
@@ -78,9 +81,12 @@ def parts_of(record: JobRecord, now: float) -> tuple[bytes, bytes, bytes]:
         retries=record.max_retries,
         trace=record.traceparent,
         size=record.size,
+        answer=len(record.result),
         token=MOVED if record.result else "",
         reason=standing.reason,
         message=standing.message,
+        group=record.group,
+        untold=standing.held and standing.state == EXPIRED,
     )
     return _write(state), record.job, record.outcome
 
