@@ -6,7 +6,9 @@ them, and what is not imported costs neither memory nor time to start.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
@@ -20,6 +22,7 @@ from outrider.policy.cache_rules import CacheMode, CachePlan, CacheRules
 from outrider.providers.credentials import KeyFile, LiteralKey
 from outrider.providers.direct_transport import DirectTransport
 from outrider.providers.http_provider import HttpProvider
+from outrider.providers.signatures import signer
 from outrider.providers.vendors import BY_FORMAT, vendor
 from outrider.server.app import ServerSettings, Tls
 from outrider.server.callers import Callers
@@ -41,14 +44,23 @@ if TYPE_CHECKING:
     from outrider.providers.vendors import Vendor
     from outrider.stores.redis_link import RedisLink
 
+    SecretNews: TypeAlias = Callable[[str, bool, str], None]  # setting, whether a new one is used, problem
+
 _SIMULATED = "simulated"
 
 _log = structlog.get_logger("outrider")
 
 
-def credentials(config: Config) -> dict[str, Credential]:
+def unheard(setting: str, taken: bool, problem: str) -> None:
+    """The SecretNews of those whom no change of a secret concerns."""
+
+
+def credentials(config: Config, news: SecretNews = unheard) -> dict[str, Credential]:
     """Each provider's key, or the place where it will be."""
-    return {name: credential(each.api_key, each.api_key_file) for name, each in config.providers.items()}
+    return {
+        name: credential(each.api_key, each.api_key_file, news, f"providers.{name}.api_key_file")
+        for name, each in config.providers.items()
+    }
 
 
 def missing_keys(config: Config, keys: Mapping[str, Credential]) -> dict[str, str]:
@@ -69,14 +81,14 @@ async def open_providers(config: Config, keys: Mapping[str, Credential]) -> dict
     return assembly_recorder.recorded(config, providers, secrets(config, keys))
 
 
-def redis_link(config: Config) -> RedisLink | None:
+def redis_link(config: Config, news: SecretNews = unheard) -> RedisLink | None:
     """The way to the Redis that a fleet shares, where there is one."""
     redis = config.redis
     if redis.url is None:
         return None
     from outrider.stores.redis_link import RedisLink
 
-    password = credential(redis.password, redis.password_file)
+    password = credential(redis.password, redis.password_file, news, "redis.password_file")
     return RedisLink(
         redis.url.get_secret_value(),
         username=redis.username or "",
@@ -143,11 +155,11 @@ def model_describer(catalog: Catalog, book: PriceBook) -> Callable[[Target], v1.
     return describe
 
 
-def callers(config: Config) -> Callers:
+def callers(config: Config, news: SecretNews) -> Callers:
     """Who may call."""
 
     def known(name: str, settings: configuration.Caller) -> tuple[Principal, Callable[[], str]]:
-        token = credential(settings.token, settings.token_file)
+        token = credential(settings.token, settings.token_file, news, f"callers.{name}.token_file")
         principal = Principal(name, settings.models, settings.tenant or "", settings.admin)
         return principal, lambda: token.read() or ""
 
@@ -175,7 +187,7 @@ def descriptions(config: Config) -> Iterator[v1.Provider]:
             name=name,
             format=settings.format or row.format,
             transport=settings.transport,
-            base_url=settings.base_url or row.base_url,
+            base_url=_base_url(row, settings),
             default_model=default_model(name, settings),
         )
 
@@ -219,7 +231,7 @@ async def _open_provider(
         return SimulatedProvider(name, simulation, await assembly_recorder.recordings(own))
     return HttpProvider(
         name,
-        _wire_format(row),
+        _wire_format(row, settings),
         await _open_transport(row, settings, key),
         key,
         needs_key=row.needs_key,
@@ -228,7 +240,7 @@ async def _open_provider(
 
 
 async def _open_transport(row: Vendor, settings: configuration.Provider, key: Credential) -> Transport:
-    base_url = settings.base_url or row.base_url
+    base_url = _base_url(row, settings)
     if settings.transport == "sdk":
         from outrider.providers.sdk_transport import SdkTransport
 
@@ -238,15 +250,21 @@ async def _open_transport(row: Vendor, settings: configuration.Provider, key: Cr
     )
 
 
-def _wire_format(row: Vendor) -> WireFormat:
+def _wire_format(row: Vendor, settings: configuration.Provider) -> WireFormat:
+    signed_by = signer(row.format, _base_url(row, settings))
     if row.format == "anthropic":
         from outrider.providers.anthropic_format import AnthropicFormat
 
-        return AnthropicFormat()
+        return AnthropicFormat(signer=signed_by)
     from outrider.providers.openai_format import OpenAIFormat
     from outrider.providers.profiles import COMPATIBLE, PROFILES
 
-    return OpenAIFormat(PROFILES.get(row.name, COMPATIBLE))
+    profile = PROFILES.get(row.name, COMPATIBLE)
+    return OpenAIFormat(replace(profile, signer=signed_by, done_marker=settings.done_marker))
+
+
+def _base_url(row: Vendor, settings: configuration.Provider) -> str:
+    return settings.base_url or row.base_url
 
 
 def _vendor(name: str, settings: configuration.Provider) -> Vendor:
@@ -260,8 +278,10 @@ def default_model(name: str, settings: configuration.Provider) -> str:
     return settings.default_model or _vendor(name, settings).default_model
 
 
-def credential(key: SecretStr | None, file: Path | None) -> Credential:
-    """A secret as it is written, or the file that holds it."""
+def credential(
+    key: SecretStr | None, file: Path | None, news: SecretNews = unheard, setting: str = ""
+) -> Credential:
+    """A secret as it is written, or the file that holds it and that `setting` names."""
     if file is not None:
-        return KeyFile(file)
+        return KeyFile(file, on_change=partial(news, setting))
     return LiteralKey(key.get_secret_value() if key else "")

@@ -10,7 +10,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from outrider.assembly import credential
+from outrider.assembly import credential, unheard
 from outrider.events.bus import EventBus
 from outrider.events.delivery import Delivery
 from outrider.events.outlets import Outlets
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AsyncExitStack
 
+    from outrider.assembly import SecretNews
     from outrider.config import Config, KafkaEvents
     from outrider.events.kafka_channel import KafkaChannel
     from outrider.stores.redis_link import RedisLink
@@ -38,10 +39,11 @@ class Events:
     outlets: Outlets
 
 
-def open_events(config: Config, link: RedisLink | None, closing: AsyncExitStack) -> Events:
+def open_events(
+    config: Config, bus: EventBus, link: RedisLink | None, news: SecretNews, closing: AsyncExitStack
+) -> Events:
     """All of it, delivering until `closing` closes. Raises MissingPackageError."""
-    bus = event_bus(config)
-    channels = outlets(config, bus, link)
+    channels = outlets(config, bus, link, news)
     closing.push_async_callback(channels.aclose)
     channels.start()
     return Events(bus, EventFeed(bus), channels)
@@ -52,9 +54,9 @@ def event_bus(config: Config) -> EventBus:
     return EventBus(config.events.source or f"/outrider/{socket.gethostname()}", time.time)
 
 
-def outlets(config: Config, bus: EventBus, link: RedisLink | None) -> Outlets:
+def outlets(config: Config, bus: EventBus, link: RedisLink | None, news: SecretNews = unheard) -> Outlets:
     """The configured channels, which gather from now on. Raises MissingPackageError."""
-    return Outlets([*_redis(config, bus, link), *_kafka(config, bus), *_webhooks(config, bus)])
+    return Outlets([*_redis(config, bus, link), *_kafka(config, bus, news), *_webhooks(config, bus, news)])
 
 
 def event_secrets(config: Config) -> Callable[[], Iterator[str]]:
@@ -78,25 +80,26 @@ def _redis(config: Config, bus: EventBus, link: RedisLink | None) -> Iterator[De
     yield delivery
 
 
-def _kafka(config: Config, bus: EventBus) -> Iterator[Delivery]:
+def _kafka(config: Config, bus: EventBus, news: SecretNews) -> Iterator[Delivery]:
     settings = config.events.kafka
     if settings is not None:
-        yield Delivery(bus, _kafka_channel(settings), SystemRandom(), capacity=config.events.buffer)
+        channel = _kafka_channel(settings, news)
+        yield Delivery(bus, channel, SystemRandom(), capacity=config.events.buffer)
 
 
-def _kafka_channel(settings: KafkaEvents) -> KafkaChannel:
+def _kafka_channel(settings: KafkaEvents, news: SecretNews) -> KafkaChannel:
     try:
         from outrider.events.kafka_channel import KafkaChannel
     except ModuleNotFoundError as error:
         raise MissingPackageError(
             f"events.kafka needs the Python package {error.name}: pip install 'outrider[kafka]'"
         ) from None
-    return KafkaChannel(settings.topic, _kafka_options(settings))
+    return KafkaChannel(settings.topic, _kafka_options(settings, news))
 
 
-def _kafka_options(settings: KafkaEvents) -> Callable[[], dict[str, Any]]:
+def _kafka_options(settings: KafkaEvents, news: SecretNews) -> Callable[[], dict[str, Any]]:
     """What AIOKafkaProducer is given, with password and authorities as they are at the moment of asking."""
-    password = credential(settings.password, settings.password_file)
+    password = credential(settings.password, settings.password_file, news, "events.kafka.password_file")
     wire = "SSL" if settings.tls else "PLAINTEXT"
 
     def options() -> dict[str, Any]:
@@ -115,13 +118,14 @@ def _kafka_options(settings: KafkaEvents) -> Callable[[], dict[str, Any]]:
     return options
 
 
-def _webhooks(config: Config, bus: EventBus) -> Iterator[Delivery]:
+def _webhooks(config: Config, bus: EventBus, news: SecretNews) -> Iterator[Delivery]:
     if not config.events.webhooks:
         return
     from outrider.events.webhook_channel import WebhookChannel
 
-    for settings in config.events.webhooks:
+    for number, settings in enumerate(config.events.webhooks):
         url = settings.url.get_secret_value()
-        secret = credential(settings.secret, settings.secret_file)
+        setting = f"events.webhooks[{number}].secret_file"
+        secret = credential(settings.secret, settings.secret_file, news, setting)
         channel = WebhookChannel(f"webhook {urlsplit(url).hostname}", url, secret.read, settings.timeout)
         yield Delivery(bus, channel, SystemRandom(), capacity=config.events.buffer, types=settings.types)

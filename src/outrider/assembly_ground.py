@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AsyncExitStack
 
+    from outrider.assembly import SecretNews
     from outrider.config import Config
     from outrider.core.catalog import Catalog
     from outrider.core.context import Target
@@ -42,9 +43,9 @@ class Ground(NamedTuple):
     metrics: Metrics
 
 
-async def lay_ground(config: Config, closing: AsyncExitStack) -> Ground:
+async def lay_ground(config: Config, news: SecretNews, closing: AsyncExitStack) -> Ground:
     """Build them; what has to be closed is pushed on `closing`."""
-    credentials = assembly.credentials(config)
+    credentials = assembly.credentials(config, news)
     logs = _open_logs(config, credentials)
     closing.push_async_callback(logs.aclose)
     providers = await assembly.open_providers(config, credentials)
@@ -62,8 +63,8 @@ async def lay_ground(config: Config, closing: AsyncExitStack) -> Ground:
         routes=routes,
         targets=targets,
         counter=await asyncio.to_thread(assembly.token_counter, config),
-        callers=assembly.callers(config),
-        metrics=Metrics(targets, dropped_log_lines=lambda: logs.dropped),
+        callers=assembly.callers(config, news),
+        metrics=Metrics(targets, config.providers, dropped_log_lines=lambda: logs.dropped),
     )
 
 

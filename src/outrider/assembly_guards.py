@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -19,7 +20,7 @@ from outrider.policy.retry_budget import RetryBudget
 from outrider.policy.upstream import Retries, Timeouts, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from outrider.config import Config
     from outrider.core.context import Target
@@ -66,7 +67,12 @@ def guards(
             hints.hurry()
         _log.warning("breaker", provider=target.provider, model=target.model, state=state.name.lower())
 
+    def pauses() -> Iterator[tuple[Target, float]]:
+        for target, breaker in chain.from_iterable(breakers.values()):
+            yield target, max(0.0, breaker.paused_until - clock())
+
     breakers = {name: _breakers(config, name, targets, clock, changed) for name in providers}
+    metrics.show_pauses(pauses)
     monitor = HealthMonitor(
         providers,
         breakers,

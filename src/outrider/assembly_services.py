@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from outrider import assembly, assembly_resume
+from outrider import assembly
 from outrider.server.cache_service import CacheServicer
 from outrider.server.event_service import EventServicer
 from outrider.server.generation import GenerationServicer
@@ -22,12 +22,11 @@ from outrider.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_serve
 from outrider.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
 
 if TYPE_CHECKING:
-    from contextlib import AsyncExitStack
-
     from outrider.assembly_events import Events
     from outrider.assembly_ground import Ground
     from outrider.assembly_jobs import Jobs
     from outrider.assembly_pipeline import Pipeline
+    from outrider.assembly_resume import Streams
     from outrider.assembly_state import State
     from outrider.config import Config
     from outrider.server.app import Service
@@ -41,10 +40,10 @@ def services(
     events: Events,
     pipeline: Pipeline,
     jobs: Jobs,
+    streams: Streams,
     feed: UsageFeed,
-    closing: AsyncExitStack,
 ) -> list[Service]:
-    """All of them; `closing` gets what has to be closed."""
+    """All of them."""
     callers, routing = ground.callers, pipeline.routing
     limits = LimitServicer(callers=callers, routes=ground.routes, book=pipeline.limits, store=state.quotas)
     usage = UsageServicer(
@@ -58,7 +57,7 @@ def services(
     routes = RouteServicer(callers, routing.planner, routing.stats, routing.changes)
     cache = CacheServicer(callers, state.answers, pipeline.cache.stats.read)
     return [
-        (_generation(config, ground, state, jobs, closing), add_GenerationServiceServicer_to_server),
+        (_generation(ground, jobs, streams), add_GenerationServiceServicer_to_server),
         (_providers(config, ground, pipeline), add_ProviderServiceServicer_to_server),
         (routes, add_RouteServiceServicer_to_server),
         (limits, add_LimitServiceServicer_to_server),
@@ -69,15 +68,11 @@ def services(
     ]
 
 
-def _generation(
-    config: Config, ground: Ground, state: State, jobs: Jobs, closing: AsyncExitStack
-) -> GenerationServicer:
-    streams = assembly_resume.streams(config, jobs.pipeline, state.link)
-    if streams is not None:
-        closing.push_async_callback(streams.aclose)
+def _generation(ground: Ground, jobs: Jobs, streams: Streams) -> GenerationServicer:
     return GenerationServicer(
         pipeline=jobs.pipeline,
-        streams=streams,
+        keyed=streams.keyed,
+        streams=streams.resumable,
         callers=ground.callers,
         routes=ground.routes,
         providers=ground.providers,

@@ -12,6 +12,7 @@ from outrider.stores.memory_quota import MemoryQuotaStore
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from outrider.assembly import SecretNews
     from outrider.assembly_usage import Ledgers
     from outrider.config import Config
     from outrider.core.answers import AnswerStore
@@ -31,9 +32,9 @@ class State(NamedTuple):
     answers: AnswerStore
 
 
-async def open_state(config: Config, closing: AsyncExitStack) -> State:
+async def open_state(config: Config, news: SecretNews, closing: AsyncExitStack) -> State:
     """Open the stores; Redis may be away. What they need when the sidecar stops is pushed on `closing`."""
-    link = assembly.redis_link(config)
+    link = assembly.redis_link(config, news)
     if link is not None:
         closing.push_async_callback(link.aclose)
         await link.start()

@@ -15,12 +15,15 @@ import structlog
 
 from outrider import __version__, assembly
 from outrider.admin.http import AdminServer
-from outrider.assembly_events import open_events
+from outrider.assembly_events import event_bus, open_events
 from outrider.assembly_ground import lay_ground
 from outrider.assembly_jobs import open_jobs
+from outrider.assembly_notices import loaded, secret_news
 from outrider.assembly_pipeline import open_pipeline
+from outrider.assembly_resume import open_streams
 from outrider.assembly_services import services
 from outrider.assembly_state import open_state
+from outrider.core.events import EventType
 from outrider.server.app import GrpcServer, ListenError, service_names
 from outrider.server.health import Health
 from outrider.server.usage_feed import UsageFeed
@@ -78,9 +81,11 @@ class Sidecar:
     async def _build(self) -> None:
         """Later parts close first."""
         config, closing = self._config, self._closing
-        ground = await lay_ground(config, closing)
-        state = await open_state(config, closing)
-        self._events = open_events(config, state.link, closing)
+        bus = event_bus(config)
+        news = secret_news(bus.emit)
+        ground = await lay_ground(config, news, closing)
+        state = await open_state(config, news, closing)
+        self._events = open_events(config, bus, state.link, news, closing)
         ground.metrics.registry.register(EventMetrics(self._events.outlets.counts))
         self._feed = UsageFeed(state.ledgers.shared, time.time)
         pipeline = await open_pipeline(config, ground, state, self._events, self._feed.publish, closing)
@@ -93,11 +98,15 @@ class Sidecar:
             link=state.link,
             closing=closing,
             on_event=self._events.bus.emit,
+            registry=ground.metrics.registry,
         )
-        served = services(config, ground, state, self._events, pipeline, self._jobs, self._feed, closing)
+        streams = open_streams(config, self._jobs.pipeline, state.link, closing)
+        served = services(config, ground, state, self._events, pipeline, self._jobs, streams, self._feed)
         self._health = Health(service_names(served), config.providers)
-        self._server = GrpcServer(assembly.server_settings(config), served, self._health)
+        self._server = GrpcServer(assembly.server_settings(config), served, self._health, streams.alone)
         await self._serve(ground.metrics, pipeline.guards)
+        if bus.wants(EventType.CONFIG_LOADED):
+            bus.emit(loaded(config))
 
     async def _serve(self, metrics: Metrics, guards: Guards) -> None:
         if self._config.admin.listen:

@@ -46,6 +46,7 @@ def test_the_example_loads_and_holds_the_defaults() -> None:
 
 def test_the_example_is_complete(load_text: Load) -> None:
     """With everything switched on it is valid and shows every setting at least once."""
+    Path("recordings").mkdir()  # which it replays
     load_text(complete(), {"CHECKOUT_TOKEN": "secret"})
 
     common = {

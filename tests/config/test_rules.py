@@ -32,6 +32,26 @@ PUBLIC = (
             "providers.groq.simulated: only a provider with format",
         ),
         (
+            "providers: {anthropic: {done_marker: false}}",
+            "providers.anthropic.done_marker: only a provider with format: openai",
+        ),
+        (
+            "providers: {simulated: {simulated: {replay: ./nowhere}}}",
+            "providers.simulated.simulated.replay: there is no such folder, or it cannot be read",
+        ),
+        (
+            "providers: {simulated: {simulated: {replay: outrider.yaml}}}",
+            "providers.simulated.simulated.replay: there is no such folder",
+        ),
+        (
+            "providers: {simulated: {simulated: {script: '- nonsense: 1'}}}",
+            "providers.simulated.simulated.script: step 1 of the script: 'nonsense' is not one of: text,",
+        ),
+        (
+            "providers: {f: {format: simulated, simulated: {script: '- fail: stalled'}}}",
+            "providers.f.simulated.script: step 1 of the script: fail must be one of: unreachable,",
+        ),
+        (
             "providers: {local: }",
             "providers.local: needs a base_url; only openai, anthropic, groq, simulated",
         ),
@@ -77,6 +97,9 @@ def test_what_does_not_go_together_is_refused(problems: Problems, text: str, pro
         "server: {listen: '', unix_socket: /o}\nadmin: {listen: ''}",
         "providers: {flaky: {format: simulated, simulated: {seed: 1}}}",
         "providers: {simulated: {simulated: {seed: 1}}}",
+        "providers: {simulated: {simulated: {replay: .}}}",
+        "providers: {simulated: {simulated: {script: '- text: a'}}}",
+        "providers: {simulated: {simulated: {script: '- any text: [is an answer'}}}",
         "default_model: simulated",
         "default_model: simulated/anything",
         "default_model: a/b\nproviders: {simulated: {models: [a/b]}}",

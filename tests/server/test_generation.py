@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from outrider import v1
 from outrider.core.context import RequestContext
 from outrider.core.ports import Batch
+from outrider.policy.keyed import KeyedRequests
+from outrider.policy.resume import ResumeRules
 from outrider.policy.route_table import RouteTable
 from outrider.server.callers import Callers
 from outrider.server.generation import GenerationServicer, new_id
@@ -49,6 +51,7 @@ def servicer(pipeline: Pipeline) -> GenerationServicer:
     nothing: Any = None
     return GenerationServicer(
         pipeline=pipeline,
+        keyed=KeyedRequests(pipeline, ResumeRules()),
         callers=Callers({}),
         routes=RouteTable(providers={}),
         providers={},

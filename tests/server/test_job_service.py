@@ -16,7 +16,7 @@ from outrider import v1
 from outrider.core.context import Principal
 from outrider.core.errors import GenerationError, Reason, Violation
 from outrider.jobs.desk import Desk, Terms
-from outrider.jobs.ids import digest_in, index_of, is_batch, is_job, job_id, new_batch
+from outrider.jobs.ids import digest_in, is_batch, is_job, job_id, new_batch
 from outrider.jobs.outcome import failure_of
 from outrider.server.callers import Callers
 from outrider.server.guard import ErrorGuard
@@ -26,6 +26,7 @@ from outrider.server.status import to_status
 from outrider.server.watches import Watches
 from outrider.stores.memory_jobs import MemoryJobs
 from outrider.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
+from tests.jobs.rig import plan
 from tests.stores.job_rig import answer
 from tests.support.sidecar import PATIENCE, Failure, ask
 
@@ -74,15 +75,15 @@ def check(principal: Principal, request: v1.GenerateRequest) -> None:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Served]:
-    store, watches = MemoryJobs(), Watches()
+async def serving(**settings: Any) -> AsyncIterator[Served]:
+    store, watches = MemoryJobs(**settings), Watches()
     events: list[Event] = []
     stopped: list[str] = []
     known = {name: (each, partial(str, f"token-of-{name}")) for name, each in CALLERS.items()}
     servicer = JobServicer(
         callers=Callers(known),
         store=store,
-        desk=Desk(store, Terms(), check=check, wall_clock=time.time, on_event=events.append),
+        desk=Desk(store, Terms(), check=check, plan=plan, wall_clock=time.time, on_event=events.append),
         watches=watches,
         stop_job=stopped.append,
         clock=time.monotonic,
@@ -143,6 +144,19 @@ async def test_what_nobody_knows_is_not_there(name: str) -> None:
             assert await refused(call) == NOT_FOUND
 
 
+async def test_an_answer_that_made_room_for_others() -> None:
+    """The job has completed, and its result says why there is none."""
+    async with serving(max_result_bytes=10) as served:
+        old, _ = await served.submit(), await served.submit()
+        for _ in range(2):
+            claim = await served.store.claim("w")
+            assert claim is not None
+            await served.store.complete(claim, answer())
+        assert (await served.get(old)).state == v1.JOB_STATE_COMPLETED
+        asking = served.jobs.GetJobResult(v1.GetJobResultRequest(job_id=old), metadata=token("shop"))
+        assert await refused(asking) == (grpc.StatusCode.NOT_FOUND, "JOB_RESULT_DROPPED")
+
+
 async def test_callers_see_their_own_jobs_alone() -> None:
     """Another's job is as if it were not there; it can be neither seen, nor cancelled, nor listed."""
     async with serving() as served:
@@ -174,7 +188,8 @@ async def test_a_batch_is_its_callers() -> None:
     async with serving() as served:
         batch = v1.SubmitBatchRequest(requests=[ask("m", str(number)) for number in range(3)])
         accepted = await served.jobs.SubmitBatch(batch, metadata=token("shop"))
-        assert [index_of(each) for each in accepted.job_ids] == [0, 1, 2]
+        jobs = [await served.get(each) for each in accepted.job_ids]
+        assert [job.batch_index for job in jobs] == [0, 1, 2]
         theirs = v1.WatchBatchRequest(batch_id=accepted.batch_id)
         assert await refused(everything(served.jobs.WatchBatch(theirs, metadata=token("crm")))) == NOT_FOUND
         broken = v1.SubmitBatchRequest(requests=[ask("m"), v1.GenerateRequest(model="m")])
@@ -279,11 +294,10 @@ def test_the_error_of_a_job_is_that_of_its_request(job: v1.Job, code: grpc.Statu
 
 
 def test_ids() -> None:
-    """They sort by arrival and place, tell the place, and with a key stand for the request."""
+    """They sort by arrival and rank, and with a key stand for the request."""
     batch = new_batch()
     plain = [job_id(batch, index, ask("m")) for index in (0, 1, 9_999)]
     assert plain == sorted(plain)
-    assert [index_of(each) for each in plain] == [0, 1, 9_999]
     assert all(is_job(each) and each.startswith(batch) for each in plain)
     assert is_batch(batch)
     one, two = ask("m", "a", idempotency_key="k"), ask("m", "b", idempotency_key="k")

@@ -32,6 +32,7 @@ CALLERS = Callers(
     {
         "boss": (Principal("boss", admin=True), lambda: "boss"),
         "app": (Principal("app", ("list",)), lambda: "app"),
+        "two": (Principal("two", ("a/*", "b/m")), lambda: "two"),
     }
 )
 
@@ -186,14 +187,23 @@ async def test_others_may_look_and_not_touch() -> None:
         assert [route.name for route in routes] == ["list"]
         change = v1.ActivateTargetRequest(route="list", target="b/m")
         failure = await refused(stub.ActivateTarget(change, **token("app")))
-        assert failure.code is grpc.StatusCode.PERMISSION_DENIED
+        assert (failure.code, failure.reason) == (grpc.StatusCode.PERMISSION_DENIED, Reason.NOT_ADMIN)
         assert "app may not change routes" in failure.message
         failure = await refused(stub.SetRouteWeights(v1.SetRouteWeightsRequest(), **token("app")))
-        assert failure.code is grpc.StatusCode.PERMISSION_DENIED
+        assert (failure.code, failure.reason) == (grpc.StatusCode.PERMISSION_DENIED, Reason.NOT_ADMIN)
         hidden = v1.ExplainRouteRequest(request=ask("split"))
         assert (await refused(stub.ExplainRoute(hidden, **token("app")))).reason == Reason.MODEL_NOT_ALLOWED
         for call in (stub.ListRoutes(v1.ListRoutesRequest()), stub.ActivateTarget(change)):
             assert (await refused(call)).reason == Reason.CALLER_UNKNOWN
+
+
+async def test_who_may_use_every_target_of_a_route_sees_it() -> None:
+    """Whoever gets an answer from a route is shown it, though its name is not among what it is allowed."""
+    async with serving(routing(), CALLERS) as stub:
+        routes = (await stub.ListRoutes(v1.ListRoutesRequest(), **token("two"))).routes
+        assert [route.name for route in routes] == ["split", "quick", "cheap", "sure"]
+        split = v1.ExplainRouteRequest(request=ask("split"))
+        assert len((await stub.ExplainRoute(split, **token("two"))).plan) == 2
 
 
 async def test_mistakes_are_named() -> None:

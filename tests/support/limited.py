@@ -49,7 +49,8 @@ def cost(provider: str, model: str, usage: v1.Usage) -> v1.Cost | None:
         return None
     factor = 10 if model == "dear" else 1
     paid, made = 10 * factor * usage.input_tokens, 100 * factor * usage.output_tokens
-    return v1.Cost(total_nano_usd=paid + made, input_nano_usd=paid, output_nano_usd=made)
+    guessed = usage.source == v1.USAGE_SOURCE_ESTIMATED
+    return v1.Cost(total_nano_usd=paid + made, input_nano_usd=paid, output_nano_usd=made, estimated=guessed)
 
 
 @dataclass(frozen=True)

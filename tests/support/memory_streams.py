@@ -26,8 +26,7 @@ class _Copy:
 class MemoryStreams:
     """A SharedStreams that can be away, and can forget."""
 
-    def __init__(self, *, keep: float, grace: float) -> None:
-        self._keep = keep
+    def __init__(self, *, grace: float) -> None:
         self._grace = grace
         self._copies: dict[StreamName, _Copy] = {}
         self.away = False
@@ -38,7 +37,7 @@ class MemoryStreams:
         self._copies.clear()
 
     async def append(
-        self, name: StreamName, after: int, events: Sequence[bytes], ending: Ending | None
+        self, name: StreamName, after: int, events: Sequence[bytes], ending: Ending | None, keep: float
     ) -> int:
         self._check()
         self.appends += 1
@@ -47,7 +46,7 @@ class MemoryStreams:
             copy.events += map(v1.GenerateResponse.FromString, events)
             copy.ending = ending
             copy.alive_until = now() + LEASE_SECONDS if ending is None else 0.0
-            copy.kept_until = now() + self._keep + (LEASE_SECONDS if ending is None else 0)
+            copy.kept_until = now() + keep + (LEASE_SECONDS if ending is None else 0)
         return len(copy.events)
 
     async def read(self, name: StreamName, after: int) -> Excerpt | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from outrider import v1
 from outrider.core.context import ANYONE
+from outrider.stores.redis_link import RedisLink
 from outrider.v1.job_service_pb2_grpc import JobServiceStub
 from tests.support.answers import (
     gated,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outrider.v1.job_service_pb2_grpc import JobServiceAsyncStub
+    from tests.support.redis_server import Server
     from tests.support.upstream import Answer
 
 COMPLETED, CANCELLED = v1.JOB_STATE_COMPLETED, v1.JOB_STATE_CANCELLED
@@ -94,7 +97,8 @@ async def test_a_job_from_submission_to_answer(tmp_path: Path) -> None:
         "acme",
         4 * 3600,
     )
-    assert [each.generation.sequence for each in rest[1:]] == [each.sequence for each in events[2:]]
+    assert rest[-1] == seen[-1]
+    assert [each.generation.sequence for each in rest[:-1]] == [each.sequence for each in events[2:]]
     assert [each.job_id for each in listed.jobs] == [job.job_id]
     assert counted == 1
 
@@ -210,6 +214,101 @@ async def test_a_batch_tells_of_each_job_once(tmp_path: Path) -> None:
     assert all(batch.job_ids[each.index] == each.job.job_id for each in results)
     assert {each.response.message.parts[0].text for each in results} == {"x"}
     assert len(upstream.requests) == 30
+
+
+async def test_a_batch_over_several_providers(tmp_path: Path) -> None:
+    """One that is down holds up its own requests alone; progress tells of each; answers have their places."""
+    models = ["down/m", "up/m"] * 20
+    async with (
+        Upstream(DOWN) as down,
+        Upstream(openai_stream("x")) as up,
+        running(
+            tmp_path,
+            providers={"down": provider(down.url), "up": provider(up.url)},
+            jobs={"workers": 2, "retry_delay": 60},
+            breaker={"failures": 2, "open_for": 60},
+        ) as sidecar,
+    ):
+        jobs = JobServiceStub(sidecar.channel)
+        batch = await jobs.SubmitBatch(v1.SubmitBatchRequest(requests=[ask(model=each) for each in models]))
+        call = jobs.WatchBatch(v1.WatchBatchRequest(batch_id=batch.batch_id))
+        indexes = []
+        async with asyncio.timeout(PATIENCE):
+            async for response in call:
+                if response.HasField("result"):
+                    indexes.append(response.result.index)
+                elif response.progress.completed == 20:
+                    break
+        call.cancel()
+    assert sorted(indexes) == list(range(1, 40, 2))
+    groups = [(each.provider, each.model, each.total, each.completed) for each in response.progress.groups]
+    assert groups == [("down", "m", 20, 0), ("up", "m", 20, 20)]
+    assert response.progress.groups[1].rate > 0
+    assert len(down.requests) <= 4 * 3  # those that were begun before the breaker opened
+
+
+async def test_a_failed_job_tells_of_its_attempts(tmp_path: Path) -> None:
+    """In the job, and with its error, as Generate does."""
+    async with (
+        Upstream(DOWN) as upstream,
+        running(tmp_path, providers={"p": provider(upstream.url)}, jobs={"max_retries": 0}) as sidecar,
+    ):
+        jobs = JobServiceStub(sidecar.channel)
+        job = last(await ended(jobs, (await submit(jobs)).job_id))
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await result(jobs, job.job_id)
+        with pytest.raises(grpc.aio.AioRpcError) as generated:
+            await collect(sidecar.generation.Generate(ask()))
+        counted = await sidecar.counted('outrider_jobs_ended_total{state="failed"}')
+    of_job, of_call = Failure.of(failed.value), Failure.of(generated.value)
+    assert (of_job.code, of_job.reason) == (of_call.code, of_call.reason)
+    assert of_job.failure == job.failure
+    assert of_call.failure is not None
+    assert [each.upstream_status for each in job.failure.attempts] == [503] * len(of_call.failure.attempts)
+    named = ("provider", "model", "upstream_status", "attempts")
+    assert [of_job.info.metadata[each] for each in named] == [of_call.info.metadata[each] for each in named]
+    assert counted == 1
+
+
+async def test_a_waiting_job_that_expires_is_told_of_once_in_the_fleet(tmp_path: Path) -> None:
+    """By one sidecar of those that share the queue, on its events."""
+    async with Upstream(DOWN) as upstream, redis_server() as redis:
+        config: dict[str, Any] = {
+            "providers": {"p": provider(upstream.url)},
+            "redis": {"url": redis.url},
+            "jobs": {"retry_delay": 60},
+            "events": {"redis": {"stream": "events"}},
+        }
+        async with running(tmp_path, **config) as one, running(tmp_path, **config):
+            jobs = JobServiceStub(one.channel)
+            options = v1.JobOptions(ttl=Duration(seconds=1))
+            wanted = [v1.SubmitJobRequest(request=ask(), options=options) for _ in range(5)]
+            ids = [(await jobs.SubmitJob(each)).job.job_id for each in wanted]
+            expired: list[str] = []
+            async with asyncio.timeout(PATIENCE):
+                while len(expired) < 5:
+                    expired = [job for job, state in await _changes(redis) if state == "expired"]
+            for job_id in ids:
+                assert last(await ended(jobs, job_id)).state == v1.JOB_STATE_EXPIRED
+            marker = await submit(jobs)
+            async with asyncio.timeout(PATIENCE):
+                while (marker.job_id, "queued") not in (changes := await _changes(redis)):
+                    pass
+    assert sorted(job for job, state in changes if state == "expired") == sorted(ids)
+
+
+async def _changes(redis: Server) -> list[tuple[str, str]]:
+    """The jobs and states that events on the stream tell of."""
+    link = RedisLink(redis.url, timeout=5)
+    await link.start(PATIENCE)
+    try:
+        entries = await link.run("XRANGE", "events", "-", "+")
+    finally:
+        await link.aclose()
+    events = [json.loads(entry[1]) for _, entry in entries]
+    return [
+        (each["subject"], each["data"]["state"]) for each in events if each["type"].endswith("job.changed")
+    ]
 
 
 async def test_a_key_runs_once(tmp_path: Path) -> None:

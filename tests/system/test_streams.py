@@ -90,6 +90,34 @@ async def test_a_clean_end_without_the_end_marker_is_an_error(tmp_path: Path, fo
     assert failure.failure.partial_usage.output_tokens > 0
 
 
+async def test_servers_without_an_end_marker(tmp_path: Path) -> None:
+    """Row 3: where the configuration says so, a finish reason and the body's end do; neither does alone."""
+    unmarked = openai_events("a", "b", done=False)
+    answers = (
+        stream(unmarked),
+        openai_stream("a", "b"),
+        stream(unmarked[:2]),
+        unending(unmarked, "close"),
+        stream(unmarked),
+    )
+    async with (
+        Upstream(*answers) as upstream,
+        running(
+            tmp_path,
+            providers={"p": provider(upstream.url, done_marker=False), "usual": provider(upstream.url)},
+        ) as sidecar,
+    ):
+        for _ in answers[:2]:
+            events = await collect(sidecar.generation.Generate(ask("p/m")))
+            assert text(events) == "ab"
+            assert events[-1].completed.finish_reason == v1.FINISH_REASON_STOP
+            assert events[-1].completed.usage.output_tokens == 3
+        for model in ("p/m", "p/m", "usual/m"):
+            failure, events = await fails(sidecar, model)
+            assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "STREAM_TRUNCATED")
+            assert text(events) == "ab"
+
+
 async def test_an_error_event_after_a_delta_aborts(tmp_path: Path) -> None:
     """Row 4: `overloaded_error` under HTTP 200, with the reason kept; the delta before it arrives."""
     pieces = [*anthropic_events("a")[:3], *sse(anthropic_error("busy"), names=["error"])]

@@ -14,12 +14,9 @@ async def test_what_cannot_be_honoured_is_warned_of(tmp_path: Path) -> None:
         Upstream(openai_stream("x")) as upstream,
         running(tmp_path, providers={"p": provider(upstream.url)}, jobs={"enabled": False}) as sidecar,
     ):
-        request = ask(
-            unavailability_policy=v1.UNAVAILABILITY_POLICY_QUEUE,
-            idempotency_key="k",
-        )
+        request = ask(unavailability_policy=v1.UNAVAILABILITY_POLICY_QUEUE)
         events = await collect(sidecar.generation.Generate(request))
         plain = await collect(sidecar.generation.Generate(ask()))
     warnings = {warning.field: warning.code for warning in events[-1].completed.warnings}
-    assert warnings == dict.fromkeys(("unavailability_policy", "idempotency_key"), "SETTING_NOT_SUPPORTED")
+    assert warnings == {"unavailability_policy": "SETTING_NOT_SUPPORTED"}
     assert not plain[-1].completed.warnings

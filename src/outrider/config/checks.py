@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from outrider.config.checks_events import event_findings
+from outrider.config.checks_simulated import simulated_findings
 from outrider.config.errors import quoted, suggestion
 from outrider.config.tree import Finding, dotted
 from outrider.config.vendors import SIMULATED, VENDORS
@@ -72,11 +73,16 @@ def _callers(config: Config) -> Iterator[Finding]:
 
 def _provider(name: str, provider: Provider) -> Iterator[Finding]:
     at = ("providers", name)
-    simulated = (provider.format or name) == SIMULATED
+    format_ = provider.format or name
+    simulated = format_ == SIMULATED
     if provider.api_key and provider.api_key_file:
         yield Finding((*at, "api_key_file"), "set either api_key or api_key_file, not both")
     if provider.simulated and not simulated:
         yield Finding((*at, "simulated"), "only a provider with format: simulated has these settings")
+    elif provider.simulated:
+        yield from simulated_findings((*at, "simulated"), provider.simulated)
+    if not provider.done_marker and format_ in (SIMULATED, "anthropic"):
+        yield Finding((*at, "done_marker"), "only a provider with format: openai has this setting")
     if not (provider.base_url or simulated or name in VENDORS):
         yield Finding(at, f"needs a base_url; only {', '.join(VENDORS)} have one of their own")
 

@@ -12,6 +12,7 @@ from outrider.config.checks import findings
 from outrider.config.schema_cache import Cache, RouteCache
 from outrider.config.schema_events import Events
 from outrider.config.schema_health import Health, Hedging
+from outrider.config.schema_idempotency import Idempotency
 from outrider.config.schema_jobs import Jobs
 from outrider.config.schema_limits import Budget, LimitRule, Tier
 from outrider.config.schema_provider import Attempts, Provider, Timeouts
@@ -150,6 +151,9 @@ class Config(Section):
     cache: Cache = Field(default=Cache(), description="Which answers are kept, and for how long.")
     jobs: Jobs = Field(default=Jobs(), description="Requests that are left with the sidecar.")
     resume: Resume = Field(default=Resume(), description="Streams that callers can come back to.")
+    idempotency: Idempotency = Field(
+        default=Idempotency(), description="Requests that run once, however often they are sent."
+    )
     redis: Redis = Field(default=Redis(), description="The Redis that all sidecars of a fleet share.")
     usage: Usage = Field(default=Usage(), description="The ledger of what requests used and cost.")
     events: Events = Field(default=Events(), description="Where events go, besides to who watches them.")

@@ -11,6 +11,23 @@ _HOUR = 3_600  # seconds
 _MONTH = 31 * 24 * _HOUR
 
 
+class FleetQueue(Section):
+    """Bounds of the queue in Redis."""
+
+    capacity: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="Jobs that have not ended: from 80 % on none is accepted, down to 60 %.",
+    )
+    max_bytes: Size = Field(
+        default=2**30, ge=2**20, le=2**40, description="Bytes of jobs that have not ended; the same holds."
+    )
+    max_result_bytes: Size = Field(
+        default=2**30, ge=2**20, le=2**40, description="Bytes of answers; beyond them the oldest are dropped."
+    )
+
+
 class Jobs(Section):
     """Requests that wait for their turn, and how they are worked on."""
 
@@ -49,7 +66,19 @@ class Jobs(Section):
         description="Jobs that have not ended, in this sidecar: from 80 % on none is accepted, down to 60 %.",
     )
     max_bytes: Size = Field(
-        default=100 * 10**6, ge=2**20, le=2**40, description="Bytes of jobs and answers; the same holds."
+        default=100 * 10**6,
+        ge=2**20,
+        le=2**40,
+        description="Bytes of jobs that have not ended; the same holds. As many are kept of those that have.",
+    )
+    max_result_bytes: Size = Field(
+        default=100 * 10**6,
+        ge=2**20,
+        le=2**40,
+        description="Bytes of answers in this sidecar; beyond them the oldest are dropped.",
+    )
+    fleet: FleetQueue = Field(
+        default=FleetQueue(), description="The queue that sidecars share in Redis; the same in each of them."
     )
     journal: Path | None = Field(
         default=None,

@@ -132,6 +132,10 @@ class Provider(Section):
     headers: Mapping[HeaderName, HeaderValue] = Field(
         default={}, repr=False, description="HTTP headers sent with every request."
     )
+    done_marker: bool = Field(
+        default=True,
+        description="Whether its streams end with [DONE]. false: a finish reason and the end of the body do.",
+    )
     timeouts: Timeouts | None = Field(
         default=None, description="Instead of the common timeouts; what is left out is common."
     )

@@ -21,7 +21,7 @@ _SHORT: Final = 12  # digits of the digest in a file's name
 
 
 class Recordings:
-    """The recordings of a folder as they were when it was opened, by what was asked.
+    """The recordings that were in a folder when it was opened, as their files are now, by what was asked.
 
     What was asked more than once is answered as it was then, in the order of the files, and then always as
     the last time. What a caller had left in the middle counts only where there is nothing else.
@@ -35,7 +35,7 @@ class Recordings:
         self._files: dict[str, list[Path]] = {}
         for file in sorted(folder.glob("[!.]*.json")):
             self._files.setdefault(file.stem.rpartition("-")[2], []).append(file)
-        self._loaded: dict[str, Sequence[Recording]] = {}
+        self._known: dict[Path, tuple[object, Recording]] = {}  # with what tells whether the file has changed
         self._turns: dict[str, int] = {}
 
     async def play(self, call: Call, *, first_delay: float, pace: float) -> AsyncGenerator[Batch, None]:
@@ -61,29 +61,33 @@ class Recordings:
             raise recording.failure()
 
     async def _next(self, name: str) -> Recording:
-        if name not in self._loaded:
-            self._loaded[name] = await asyncio.to_thread(self._load, name)
-        turns = self._loaded[name]
+        turns = await asyncio.to_thread(self._load, name)
         if not turns:
             raise GenerationError(
                 Reason.NOT_RECORDED,
                 f"no recording in {self._folder} answers this request: its digest is {name}",
             )
         turn = self._turns.get(name, 0)
-        self._turns[name] = min(turn + 1, len(turns) - 1)
-        return turns[turn]
+        self._turns[name] = turn + 1
+        return turns[min(turn, len(turns) - 1)]
 
     def _load(self, name: str) -> Sequence[Recording]:
-        found = [_read(file) for file in self._files.get(name[:_SHORT], ())]
+        found = [self._read(file) for file in self._files.get(name[:_SHORT], ())]
         found = [recording for recording in found if recording.digest == name]
         return [recording for recording in found if recording.outcome != CANCELLED] or found
 
-
-def _read(file: Path) -> Recording:
-    try:
-        return read(file.read_text())
-    except (OSError, ValueError) as error:
-        raise GenerationError(Reason.NOT_RECORDED, f"the recording {file} cannot be read: {error}") from None
+    def _read(self, file: Path) -> Recording:
+        """As the file is now; it is parsed again only where it has changed."""
+        try:
+            stat = file.stat()
+            version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if file not in self._known or self._known[file][0] != version:
+                self._known[file] = (version, read(file.read_text()))
+        except (OSError, ValueError) as error:
+            raise GenerationError(
+                Reason.NOT_RECORDED, f"the recording {file} cannot be read: {error}"
+            ) from None
+        return self._known[file][1]
 
 
 def _copy(event: v1.GenerateResponse) -> v1.GenerateResponse:

@@ -79,11 +79,20 @@ def service_names(services: Iterable[Service]) -> tuple[str, ...]:
 
 
 class GrpcServer:
-    """Serves services, health and, where it is wanted, reflection until stopped."""
+    """Serves services, health and, where it is wanted, reflection until stopped.
 
-    def __init__(self, settings: ServerSettings, services: Sequence[Service], health: Health) -> None:
+    `detached` gives how many requests go on whose calls have ended: they count as calls do.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        services: Sequence[Service],
+        health: Health,
+        detached: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._settings = settings
-        self._in_flight = InFlight(settings.max_concurrent_requests)
+        self._in_flight = InFlight(settings.max_concurrent_requests, detached)
         self._server = grpc.aio.server(
             interceptors=[ErrorGuard(self._in_flight, settings.max_message_bytes)],
             options=_options(settings),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from outrider import v1
 from outrider.core.durations import to_duration
 from outrider.core.errors import GenerationError, Reason
-from outrider.policy.admit import check_caller
+from outrider.policy.admit import check_caller, may_use_all
 from outrider.policy.breaker import State
 from outrider.policy.breakers import OTHERS
 from outrider.v1.provider_service_pb2_grpc import ProviderServiceServicer
@@ -97,7 +97,7 @@ class ProviderServicer(ProviderServiceServicer):
         principal = self._identify(context)
         response = v1.ListModelsResponse()
         for name, targets in self._routes.names():
-            if not principal.may_use(name):
+            if not may_use_all(principal, name, targets):
                 continue
             if request.provider and all(target.provider != request.provider for target in targets):
                 continue

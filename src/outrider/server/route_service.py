@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from outrider import v1
 from outrider.core.durations import to_duration
 from outrider.core.errors import GenerationError, Reason
-from outrider.policy.admit import check_caller, check_models
+from outrider.policy.admit import check_caller, check_models, may_use_all
 from outrider.policy.route_explanation import explain
 from outrider.policy.route_table import Strategy
 from outrider.policy.validate import check_request
@@ -51,7 +51,9 @@ class RouteServicer(RouteServiceServicer):
     ) -> v1.ListRoutesResponse:
         """The routes that the caller may use."""
         principal = self._identify(context)
-        routes = [route for route in self._planner.table.routes if principal.may_use(route.name)]
+        routes = [
+            route for route in self._planner.table.routes if may_use_all(principal, route.name, route.targets)
+        ]
         return v1.ListRoutesResponse(routes=map(self._describe, routes))
 
     async def ExplainRoute(
@@ -100,7 +102,7 @@ class RouteServicer(RouteServiceServicer):
         principal = self._identify(context)
         if not principal.admin:
             raise GenerationError(
-                Reason.MODEL_NOT_ALLOWED,
+                Reason.NOT_ADMIN,
                 f"{principal.name} may not change routes: its configuration lacks `admin: true`",
             )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from outrider.core.context import Outcome
 from outrider.core.errors import Reason
 from outrider.core.events import Event, EventType
+from outrider.core.spent import spent
 from outrider.telemetry.names import CACHE_STATUSES, FINISH_REASONS, USAGE_SOURCES
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class RequestEvents:
 def _facts(record: Record) -> dict[str, Fact]:
     """What is known; what is not is left out."""
     first = record.first_content_at
+    usage, cost = spent(record)
     facts: dict[str, Fact] = {
         "method": record.method,
         "caller": record.principal,
@@ -55,10 +57,10 @@ def _facts(record: Record) -> dict[str, Fact]:
         "seconds": round(record.finished_at - record.started_at, 6),
         "seconds_to_first_content": round(first - record.started_at, 6) if first is not None else None,
         "seconds_waited": round(record.waited, 6),
-        "cost_nano_usd": record.cost.total_nano_usd if record.cost is not None else None,
+        "cost_nano_usd": cost.total_nano_usd if cost is not None else None,
     }
-    if record.usage is not None:  # unknown, which is not zero
-        facts |= _tokens(record.usage)
+    if usage is not None:  # unknown, which is not zero
+        facts |= _tokens(usage)
     return {name: fact for name, fact in facts.items() if fact not in ("", None)}
 
 

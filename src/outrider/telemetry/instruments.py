@@ -119,7 +119,7 @@ class Instruments:
         )
         self.outrun_cost = Counter(
             "outrider_outrun_cost_usd_total",
-            "What the prompts of tries that were outrun may have cost; in no other sum.",
+            "What tries that gave no answer may have cost; not in outrider_cost_usd_total.",
             _TARGET,
             registry=registry,
         )

@@ -14,6 +14,7 @@ from outrider.core.context import Target
 from outrider.core.errors import Reason
 from outrider.telemetry.instruments import Instruments
 from outrider.telemetry.names import ATTEMPT_OUTCOMES
+from outrider.telemetry.pause_metrics import PauseMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,10 +35,14 @@ _REASONS = frozenset({"", *Reason})
 
 
 class Metrics:
-    """The Observer that counts. `targets` are the configured ones: others are called "other"."""
+    """The Observer that counts. `targets` and `providers` are the configured ones: others are "other"."""
 
     def __init__(
-        self, targets: Iterable[Target], *, dropped_log_lines: Callable[[], int] = lambda: 0
+        self,
+        targets: Iterable[Target],
+        providers: Iterable[str] = (),
+        *,
+        dropped_log_lines: Callable[[], int] = lambda: 0,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of series
         self.registry = CollectorRegistry()
@@ -49,7 +54,7 @@ class Metrics:
         GCCollector(registry=self.registry)
         self._in_flight = 0
         self._targets: dict[tuple[str, str], Target] = {target: target for target in targets}
-        self._providers = {provider for provider, _ in self._targets}
+        self._providers = {*providers, *(provider for provider, _ in self._targets)}
         self._requests: dict[tuple[str, Target, str, str | None], _RequestSeries] = {}
         self._attempts: dict[tuple[Target, int, str], _AttemptSeries] = {}
         for target in self._targets.values():
@@ -82,12 +87,20 @@ class Metrics:
         self._instruments.overhead.observe(max(0.0, seconds - record.waited - _in_attempts(record)))
         if series.operation is not None and record.attempts:  # a stored answer tells nothing of its provider
             series.operation.observe(record, seconds)
-        if len(record.attempts) > 1:
-            self._count_outrun(record)
+        if record.lost:
+            self._count_lost(record)
 
     def set_breaker_state(self, target: Target, state: int) -> None:
         """0 closed, 1 half-open, 2 open."""
         self._instruments.breaker_state.labels(*self._target(*target)).set(state)
+
+    def show_pauses(self, read: Callable[[], Iterable[tuple[Target, float]]]) -> None:
+        """Ask at every scrape, on its thread, for how many seconds targets are left alone."""
+
+        def labelled() -> Iterator[tuple[Target, float]]:
+            return ((self._target(*target), seconds) for target, seconds in read())
+
+        self.registry.register(PauseMetrics(labelled))
 
     def set_provider_up(self, provider: str, *, up: bool) -> None:
         """Whether the provider's calls succeed."""
@@ -97,8 +110,8 @@ class Metrics:
         """A share of a budget was crossed. `scope_kind` names dimensions, such as "tenant", never values."""
         self._instruments.budget_crossed.labels(scope_kind, unit, period, f"{share:g}").inc()
 
-    def _count_outrun(self, record: Record) -> None:
-        for attempt in record.attempts:
+    def _count_lost(self, record: Record) -> None:
+        for attempt, _ in record.lost:
             if attempt.HasField("cost"):
                 target = self._target(attempt.provider, attempt.model)
                 cost = max(0, attempt.cost.total_nano_usd) * _USD_PER_NANO

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from outrider.core.context import Outcome
+from outrider.core.spent import spent
 from outrider.telemetry.log_event import Event
 from outrider.telemetry.names import ATTEMPT_OUTCOMES, FINISH_REASONS, USAGE_SOURCES
 
@@ -59,6 +60,7 @@ def _event(record: Record, level: str, timestamp: float) -> Event:
 def _fields(record: Record) -> Fields:
     started = record.started_at
     first = record.first_content_at
+    usage, cost = spent(record)
     fields: Fields = {
         "request_id": record.request_id,
         "method": record.method,
@@ -69,8 +71,8 @@ def _fields(record: Record) -> Fields:
         "outcome": record.outcome.value,
         "reason": record.reason.value if record.reason else None,
         "finish_reason": FINISH_REASONS.get(record.finish_reason, "OTHER") if record.finish_reason else None,
-        **_tokens(record.usage),
-        "cost_usd": _usd(record.cost.total_nano_usd) if record.cost is not None else None,
+        **_tokens(usage),
+        "cost_usd": _usd(cost.total_nano_usd) if cost is not None else None,
         "attempt_count": len(record.attempts),
         "attempts": [_attempt(attempt) for attempt in record.attempts[-_MAX_ATTEMPTS:]],
         "seconds": round(record.finished_at - started, 6),
