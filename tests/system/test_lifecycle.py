@@ -312,7 +312,7 @@ async def test_variables_of_other_services_have_their_effect(tmp_path: Path) -> 
     """The names that users' services set already: who is asked, how often, for how long, and for how much."""
     error, large = json_body({"error": {"message": "no"}}, 500), openai_stream(*["x" * 1000] * 50)
     async with (
-        Upstream(silence, error) as groq,
+        Upstream(error, error, silence) as groq,
         Upstream(error, openai_stream("fine"), large, silence) as openai,
     ):
         env = {
@@ -340,9 +340,9 @@ async def test_variables_of_other_services_have_their_effect(tmp_path: Path) -> 
         tries = [(each.provider, each.reason) for each in events[-1].completed.attempts]
         sent = groq.requests[0].json()
     assert tries == [
+        ("groq", "PROVIDER_ERROR"),
+        ("groq", "PROVIDER_ERROR"),
         ("groq", "TOTAL_TIMEOUT"),
-        ("groq", "PROVIDER_ERROR"),
-        ("groq", "PROVIDER_ERROR"),
         ("openai", "PROVIDER_ERROR"),
         ("openai", ""),
     ]
