@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from outrider.policy.keyed import KeyedRequests
 from outrider.policy.resume import ResumableStreams, ResumeRules
+from outrider.telemetry.stream_metrics import StreamMetrics
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -20,6 +21,11 @@ class Streams(NamedTuple):
 
     resumable: ResumableStreams | None  # None: switched off
     keyed: KeyedRequests
+
+    @property
+    def metrics(self) -> StreamMetrics:
+        """What there is to know of them."""
+        return StreamMetrics(replays=lambda: self.keyed.replays, alone=self.alone)
 
     def alone(self) -> int:
         """How many run that nobody reads here."""

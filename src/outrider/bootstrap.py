@@ -101,6 +101,7 @@ class Sidecar:
             registry=ground.metrics.registry,
         )
         streams = open_streams(config, self._jobs.pipeline, state.link, closing)
+        ground.metrics.registry.register(streams.metrics)
         served = services(config, ground, state, self._events, pipeline, self._jobs, streams, self._feed)
         self._health = Health(service_names(served), config.providers)
         self._server = GrpcServer(assembly.server_settings(config), served, self._health, streams.alone)

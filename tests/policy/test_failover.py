@@ -187,22 +187,23 @@ async def test_a_target_that_was_waited_for_is_not_followed_by_those_that_were_t
 
 @paused
 async def test_a_prompt_that_is_too_long_goes_where_more_fits() -> None:
-    """Targets whose window is not known to be larger are passed over, also after a further failure."""
-    small, unknown = provider("small", [error(Reason.CONTEXT_TOO_LONG)]), provider("unknown", ["no", DONE])
+    """Targets whose window is known to be no larger are passed over, also after a further failure."""
+    too_long = error(Reason.CONTEXT_TOO_LONG)
+    small, unknown = provider("small", [too_long]), provider("unknown", [too_long])
     broken, large = provider("broken", [error(Reason.PROVIDER_QUOTA_SPENT)]), provider("large", ["ok", DONE])
     same = provider("same", ["no", DONE])
     windows = {"small/m": 8_000, "same/m": 8_000, "broken/m": 9_000, "large/m": 200_000}
     loop = attempt_loop(*map(upstream, (small, unknown, broken, same, large)), windows=windows)
     call = context("small/m", "unknown/m", "same/m", "broken/m", "large/m")
     assert text_of(await collect(loop, call)) == "ok"
-    assert [attempt.provider for attempt in call.record.attempts] == ["small", "broken", "large"]
+    assert [attempt.provider for attempt in call.record.attempts] == ["small", "unknown", "broken", "large"]
 
 
 @paused
 async def test_a_prompt_that_is_too_long_everywhere_is_the_callers() -> None:
-    """Without a larger window nothing else is asked."""
+    """Where every other window is known to be as small, nothing else is asked."""
     small, other = provider("small", [error(Reason.CONTEXT_TOO_LONG)]), provider("other", ["no", DONE])
-    loop = attempt_loop(upstream(small), upstream(other), windows={"small/m": 8_000})
+    loop = attempt_loop(upstream(small), upstream(other), windows={"small/m": 8_000, "other/m": 8_000})
     assert (await fails(loop, context("small/m", "other/m"))).reason is Reason.CONTEXT_TOO_LONG
     assert other.calls == []
 

@@ -97,6 +97,7 @@ async def test_fifty_calls_are_one(tmp_path: Path) -> None:
         assert [answer[0].started.replayed for answer in answers] == [False] + [True] * 29
         assert all(answer.started.replayed for answer in whole)
         assert len(upstream.requests) == 1
+        assert await sidecar.counted("outrider_replays_total") == 50
         (record,) = await records(sidecar)
         assert record.request_id == answers[7][0].started.request_id
         await collect(sidecar.generation.Generate(ask()))
@@ -306,6 +307,7 @@ async def test_what_goes_on_without_its_caller_takes_a_place(tmp_path: Path) -> 
         for _ in range(20):
             failed = await failure(send(sidecar, "third"))
             assert (failed.code, failed.reason) == (grpc.StatusCode.UNAVAILABLE, "LOAD_SHED")
+        assert await sidecar.counted("outrider_detached_requests") == 2
         pace.step(100)
         third = await begun(sidecar, "third")
         assert (await failure(send(sidecar, "fourth"))).reason == "LOAD_SHED"

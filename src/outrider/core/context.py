@@ -37,7 +37,7 @@ class Principal:
 
     def may_use(self, name: str) -> bool:
         """Whether a model name, route or "provider/model" is allowed."""
-        return any(fnmatchcase(name, pattern) for pattern in self.models)
+        return "*" in self.models or any(fnmatchcase(name, pattern) for pattern in self.models)
 
 
 ANYONE = Principal("anyone", admin=True)

@@ -82,7 +82,7 @@ class Course:
     def after(self, error: GenerationError) -> Sequence[Wait]:
         """What to try next. A single one is `target` from now on; of several, the one that `enter` names.
 
-        None: raise the error, which then tells of the failure that is most likely to pass.
+        Nothing: raise the error, which then tells of the failure that is most likely to pass.
         """
         if error.committed or not self._may_go_on(error):
             return ()
@@ -209,7 +209,7 @@ class Course:
         if self._floor < 0:
             return places[0] if places else None
         plan, floor = self._context.plan, self._floor
-        return next((place for place in places if self._windows(plan[place]) > floor), None)
+        return next((place for place in places if not 0 < self._windows(plan[place]) <= floor), None)
 
 
 def may_pass_filter(context: RequestContext) -> bool:

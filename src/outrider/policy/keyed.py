@@ -66,6 +66,8 @@ class KeyedRequests:
         self._keys = keys
         self._local = LocalKeys(rules.keep)
         self._held: set[asyncio.Task[None]] = set()
+        self.replays = 0
+        """Calls so far that were given the answer of an earlier one."""
 
     def answer(self, call: RequestContext) -> AsyncGenerator[Batch, None]:
         """The numbered events of a request, or of the one that had its key before.
@@ -154,6 +156,8 @@ class KeyedRequests:
             async for batch in batches:
                 if batch[0].HasField("started"):
                     batch[0].started.replayed = True
+                    self.replays += 1
+                    _log.info("answer given again", request_id=held.request_id, caller=call.principal.name)
                 elif batch[0].HasField("queued") and not call.streaming:
                     raise as_error(batch[0].queued)
                 yield batch
