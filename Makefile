@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint types proto proto-check proto-release lock bench-quick bench bench-features scaling fleet-proof soak build clean
+.PHONY: help demo serve test check lint types proto proto-check proto-release lock bench-quick bench bench-features scaling fleet-proof chaos soak build clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22

@@ -264,16 +264,18 @@ async def test_a_job_that_is_left_here_moves_too(fleet: Fleet) -> None:
 
 
 async def test_the_end_of_a_job_is_remembered(fleet: Fleet) -> None:
-    """A job of Redis that ends while Redis is away: its answer counts when Redis is back."""
+    """A job of Redis that ends while Redis is away: its answer counts, and is told, when Redis is back."""
     sidecar = await fleet.sidecar()
+    told: list[str] = []
+    sidecar.jobs.on_ended(lambda job, _: told.append(job.job_id))
     await sidecar.jobs.submit([submission(n) for n in (1, 2, 3, 4)])
     claims = [await claimed(sidecar.jobs) for _ in range(4)]
     await fleet.away(sidecar)
     assert await sidecar.jobs.renew(claims[0])
     await sidecar.jobs.publish(claims[0], events(1))
-    assert await sidecar.jobs.complete(claims[0], answer("made alone"))
-    assert await sidecar.jobs.fail(claims[1], "BAD", "never", None)
-    assert await sidecar.jobs.release(claims[2], 60)
+    assert not await sidecar.jobs.complete(claims[0], answer("made alone"))
+    assert not await sidecar.jobs.fail(claims[1], "BAD", "never", None)
+    assert not await sidecar.jobs.release(claims[2], 60)
     assert await sidecar.jobs.claim("w") is None
     with pytest.raises(StoreUnavailableError):
         await sidecar.jobs.get(name(1))
@@ -282,15 +284,18 @@ async def test_the_end_of_a_job_is_remembered(fleet: Fleet) -> None:
     await sidecar.empty()
     assert text_of(await sidecar.jobs.result(name(1))) == "made alone"
     assert [await state(sidecar.jobs, n) for n in (1, 2, 3, 4)] == [COMPLETED, FAILED, QUEUED, PROCESSING]
+    assert told == [claim.job.job_id for claim in claims[:3]]
 
 
 async def test_an_end_that_comes_too_late(fleet: Fleet) -> None:
-    """A sidecar that was cut off alone: another has done its job meanwhile, and its own answer is dropped."""
+    """A sidecar that was cut off alone: another has done its job meanwhile; its own answer is not told."""
     cut_off = await fleet.sidecar()
     await cut_off.jobs.submit([submission(1)])
     claim = await claimed(cut_off.jobs)
+    told: list[str] = []
+    cut_off.jobs.on_ended(lambda job, _: told.append(job.job_id))
     await fleet.away(cut_off)
-    assert await cut_off.jobs.complete(claim, answer("too late"))
+    assert not await cut_off.jobs.complete(claim, answer("too late"))
     async with fleet.redis(LEASE) as other:
         second = await until(lambda: other.claim("other"), LEASE / 3)
         assert await other.complete(second, answer("in time"))
@@ -298,6 +303,7 @@ async def test_an_end_that_comes_too_late(fleet: Fleet) -> None:
     await fleet.back(cut_off)
     await cut_off.empty()
     assert text_of(await cut_off.jobs.result(name(1))) == "in time"
+    assert told == []
 
 
 async def test_what_redis_may_have_got_waits_for_it(fleet: Fleet, tmp_path: Path) -> None:
@@ -543,7 +549,7 @@ async def working(sidecar: Sidecar, done: Callable[[int], None]) -> AsyncIterato
                     continue
                 done(number(claim) or 0)
                 await asyncio.sleep(0.002)
-                assert await sidecar.jobs.complete(claim, answer(claim.token))
+                await sidecar.jobs.complete(claim, answer(claim.token))
             except StoreUnavailableError:
                 await asyncio.sleep(0.01)
 

@@ -78,7 +78,8 @@ class JobStore(Protocol):
     def on_ended(self, callback: OnEnded) -> None:
         """Call back with each job that ended by nobody's doing: its time was up, or its last worker lost.
 
-        Once in a fleet, within the next `claim` or `sweep` of some sidecar. The callback must not raise.
+        Once in a fleet, within the next `claim` or `sweep` of some sidecar. Also with the job of a claim, as
+        its worker left it, once a store that was away has let its end count. The callback must not raise.
         """
 
     async def claim(self, worker: str, left_out: Collection[str] = ()) -> Claim | None:
@@ -95,7 +96,7 @@ class JobStore(Protocol):
         """Hold it longer. False: it was cancelled, expired, or given to another; stop working on it."""
 
     async def complete(self, claim: Claim, response: v1.CompleteResponse) -> bool:
-        """It has its answer. False: the claim was no longer good, and nothing changed."""
+        """It has its answer. False: the claim was no longer good, or it is not known yet whether it is."""
 
     async def fail(
         self,
@@ -107,11 +108,11 @@ class JobStore(Protocol):
     ) -> bool:
         """This try failed. `retry_in`: seconds until the next one, if one is left; None: the job has failed.
 
-        False: the claim was no longer good, and nothing changed.
+        False: as for `complete`.
         """
 
     async def release(self, claim: Claim, delay: float = 0.0) -> bool:
-        """Give it back, to nobody for `delay` seconds: no retry is used up. False: as for `fail`."""
+        """Give it back, to nobody for `delay` seconds: no retry is used up. False: as for `complete`."""
 
     async def publish(self, claim: Claim, events: Sequence[v1.GenerateResponse]) -> None:
         """Show events of the answer, numbered, to those who watch."""

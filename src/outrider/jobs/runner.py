@@ -205,11 +205,11 @@ class Runner:
                 trying.cancel()
                 await asyncio.wait([trying])
         if trying.cancelled():
-            released = await self._store.release(claim)  # in vain, unless only this sidecar stops
-            self._tell(claim, v1.JOB_STATE_QUEUED, counts=released)
+            claim.job.state = v1.JOB_STATE_QUEUED
+            self._tell(claim, counts=await self._store.release(claim))  # in vain, unless this sidecar stops
         elif (error := trying.exception()) is None:
-            completed = await self._store.complete(claim, trying.result())
-            self._tell(claim, v1.JOB_STATE_COMPLETED, counts=completed)
+            claim.job.state = v1.JOB_STATE_COMPLETED
+            self._tell(claim, counts=await self._store.complete(claim, trying.result()))
         else:
             await self._fail(claim, this, _as_ours(error, claim))
 
@@ -234,28 +234,28 @@ class Runner:
         if retry is not None and not retry.counts:
             if error.traits.fault is not Fault.CALLER:
                 self._left_out.add(claim.group, retry.delay)
-            done, state = await self._store.release(claim, retry.delay), v1.JOB_STATE_QUEUED
+            claim.job.state = v1.JOB_STATE_QUEUED
+            done = await self._store.release(claim, retry.delay)
         else:
             retry_in = None if retry is None else retry.delay
             reason, message = reason_of(error, this.record.attempts)
-            done = await self._store.fail(claim, reason, message, retry_in, error.failure)
             is_last = retry is None or claim.failures >= claim.max_retries
-            state = v1.JOB_STATE_FAILED if is_last else v1.JOB_STATE_QUEUED
+            claim.job.state = v1.JOB_STATE_FAILED if is_last else v1.JOB_STATE_QUEUED
             claim.job.reason = reason
+            done = await self._store.fail(claim, reason, message, retry_in, error.failure)
         if retry is not None:
             self._come_back(retry.delay)
-        self._tell(claim, state, counts=done)
+        self._tell(claim, counts=done)
 
     def _come_back(self, delay: float) -> None:
         """The queue has something to do then."""
         heapq.heappush(self._due, asyncio.get_running_loop().time() + delay + _MARGIN)
         self._news.set()
 
-    def _tell(self, claim: Claim, state: v1.JobState, *, counts: bool) -> None:
-        # What others have done with it they tell, and that its time was up the store. How it stands now need
-        # not be asked: a store that is away could not say.
+    def _tell(self, claim: Claim, *, counts: bool) -> None:
+        # What others have done with it they tell, and the store that its time was up, or that what a store
+        # which was away could not say has counted after all.
         if counts:
-            claim.job.state = state
             self._tell_of(claim.job, claim.traceparent)
 
     def _tell_of(self, job: v1.Job, traceparent: str) -> None:

@@ -49,6 +49,7 @@ class FleetJobs:
         self._redis = redis
         self._local = local
         self._outbox = JobOutbox()
+        self._on_ended: OnEnded = lambda job, traceparent: None
         self._move = asyncio.Lock()  # while it is held, jobs are on their way from here to Redis
         self._recent = RecentJobs()
         self._doubtful = False  # whether Redis may have forgotten some of these
@@ -81,6 +82,7 @@ class FleetJobs:
 
     def on_ended(self, callback: OnEnded) -> None:
         """See JobStore."""
+        self._on_ended = callback
         self._local.on_ended(callback)
         self._redis.on_ended(callback)
 
@@ -107,7 +109,7 @@ class FleetJobs:
         return True
 
     async def complete(self, claim: Claim, response: v1.CompleteResponse) -> bool:
-        """See JobStore; True where Redis will be told."""
+        """See JobStore; `on_ended` where Redis has to be told later."""
         if is_from_here(claim.token):
             return self._ended_here(await self._local.complete(claim, response))
         return await self._tell(claim, lambda: self._redis.complete(claim, response))
@@ -120,13 +122,13 @@ class FleetJobs:
         retry_in: float | None,
         failure: v1.GenerationFailure | None = None,
     ) -> bool:
-        """See JobStore; True where Redis will be told."""
+        """See JobStore; `on_ended` where Redis has to be told later."""
         if is_from_here(claim.token):
             return self._ended_here(await self._local.fail(claim, reason, message, retry_in, failure))
         return await self._tell(claim, lambda: self._redis.fail(claim, reason, message, retry_in, failure))
 
     async def release(self, claim: Claim, delay: float = 0.0) -> bool:
-        """See JobStore; True where Redis will be told."""
+        """See JobStore; `on_ended` where Redis has to be told later."""
         if is_from_here(claim.token):
             return self._ended_here(await self._local.release(claim, delay))
         return await self._tell(claim, lambda: self._redis.release(claim, delay))
@@ -217,7 +219,7 @@ class FleetJobs:
         except StoreUnavailableError:
             self._outbox.add(claim, letter)
             self._return_soon()
-            return True
+            return False
 
     def _ended_here(self, done: bool) -> bool:
         self._return_soon()
@@ -238,7 +240,7 @@ class FleetJobs:
         while self._link.available:
             try:
                 await self._remind()
-                await self._outbox.flush()
+                await self._outbox.flush(self._on_ended)
                 if not await self._hand_over() and not self._outbox:
                     return
                 pause = _FIRST_PAUSE
