@@ -350,4 +350,4 @@ async def test_variables_of_other_services_have_their_effect(tmp_path: Path) -> 
     assert 77 in (sent.get("max_tokens"), sent.get("max_completion_tokens"))
     assert too_large.reason == "RESPONSE_TOO_LARGE"
     assert too_slow.reason == "TOTAL_TIMEOUT"
-    assert [each.duration.ToMilliseconds() // 100 for each in too_slow.failure.attempts] == [6, 6]
+    assert [round(each.duration.ToMilliseconds() / 100) for each in too_slow.failure.attempts] == [6, 6]
