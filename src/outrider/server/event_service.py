@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from outrider.core.errors import GenerationError, Reason, Violation
 from outrider.core.events import EventType, is_beginning
 from outrider.policy.admit import check_caller
+from outrider.server.bounded_write import bounded_write
 from outrider.v1.event_service_pb2_grpc import EventServiceServicer
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from outrider.server.callers import Callers
     from outrider.server.event_feed import EventFeed
 
-# A caller that reads nothing for so long, though there is something to read, has gone without saying so.
-_PATIENCE = 60.0
 _MOST_TYPES = 32
 
 
@@ -44,7 +42,7 @@ class EventServicer(EventServiceServicer):
             await context.send_initial_metadata(())
             while True:
                 for response in await watch.take():
-                    await _write(context, response)
+                    await bounded_write(context, response)
 
 
 def _check_types(types: Sequence[str]) -> None:
@@ -59,14 +57,3 @@ def _refuse(field: str, description: str) -> None:
     raise GenerationError(
         Reason.INVALID_REQUEST, f"{field}: {description}", violations=[Violation(field, description)]
     )
-
-
-async def _write(
-    context: ServicerContext[v1.WatchEventsRequest, v1.WatchEventsResponse], response: v1.WatchEventsResponse
-) -> None:
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            await context.write(response)
-    except TimeoutError:
-        text = f"nothing was read for {_PATIENCE:g} s"
-        raise GenerationError(Reason.DEADLINE_EXCEEDED, text) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from outrider.jobs.outcome import failure_of, unknown
 from outrider.jobs.states import changed, has_ended
 from outrider.jobs.watch import watch
 from outrider.policy.admit import check_caller
+from outrider.server.bounded_write import bounded_write
 from outrider.server.traceparent import traceparent_in
 from outrider.v1.job_service_pb2_grpc import JobServiceServicer
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from outrider.jobs.states import OnEvent
     from outrider.server.callers import Callers
     from outrider.server.watches import Watches
-
-# A caller that reads nothing for so long, though there is something to read, has gone without saying so.
-_PATIENCE = 60.0
 
 
 class JobServicer(JobServiceServicer):
@@ -167,7 +164,7 @@ class JobServicer(JobServiceServicer):
         with _store(), self._watches.watch():
             async with aclosing(responses) as told:
                 async for response in told:
-                    await _write(context, response)
+                    await bounded_write(context, response)
 
     async def _find(self, principal: Principal, job_id: str) -> v1.Job:
         """A job that the caller may see. Raises GenerationError JOB_UNKNOWN."""
@@ -181,15 +178,6 @@ class JobServicer(JobServiceServicer):
         principal = self._callers.identify(context.invocation_metadata())  # type: ignore[arg-type]
         check_caller(principal)
         return principal
-
-
-async def _write(context: ServicerContext[Any, Any], response: Message) -> None:
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            await context.write(response)
-    except TimeoutError:
-        text = f"nothing was read for {_PATIENCE:g} s"
-        raise GenerationError(Reason.DEADLINE_EXCEEDED, text) from None
 
 
 def _may_see(principal: Principal, job: v1.Job) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from outrider import v1
 from outrider.core.errors import GenerationError, Reason, Violation
 from outrider.core.store_errors import StoreUnavailableError
 from outrider.policy.admit import check_caller
+from outrider.server.bounded_write import bounded_write
 from outrider.server.usage_query import check_filter, invalid, selection, span
 from outrider.server.usage_sums import check_dimensions, read_sums, slices
 from outrider.v1.usage_service_pb2_grpc import UsageServiceServicer
@@ -26,10 +27,7 @@ if TYPE_CHECKING:
     from outrider.server.usage_query import Selection
     from outrider.server.usage_sums import Sums
 
-_Response = TypeVar("_Response")
 
-# A caller that reads nothing for so long, though there is something to read, has gone without saying so.
-_PATIENCE = 60.0
 _RECORDS_AT_ONCE = 200
 
 
@@ -109,7 +107,7 @@ class UsageServicer(UsageServiceServicer):
                     if read % _RECORDS_AT_ONCE == 0:
                         await asyncio.sleep(0)  # a ledger in memory waits for nothing
                     if selected.has_record(record):
-                        await _write(context, v1.ExportUsageResponse(record=record, cursor=cursor))
+                        await bounded_write(context, v1.ExportUsageResponse(record=record, cursor=cursor))
                         began = True
         except ValueError:
             if began:
@@ -128,7 +126,7 @@ class UsageServicer(UsageServiceServicer):
         async with self._feed.watch(selected.has_record) as watcher:
             await context.send_initial_metadata(())
             while True:
-                await _write(context, v1.WatchUsageResponse(record=await watcher.take()))
+                await bounded_write(context, v1.WatchUsageResponse(record=await watcher.take()))
 
     def _select(self, usage: v1.UsageFilter, context: ServicerContext[Any, Any]) -> Selection:
         principal = self._callers.identify(context.invocation_metadata())  # type: ignore[arg-type]
@@ -145,15 +143,6 @@ class UsageServicer(UsageServiceServicer):
             return await read_sums(self._ledger, hours, selected, dimensions), False
         except StoreUnavailableError:
             return await read_sums(self._local, hours, selected, dimensions), True
-
-
-async def _write(context: ServicerContext[Any, _Response], response: _Response) -> None:
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            await context.write(response)
-    except TimeoutError:
-        text = f"nothing was read for {_PATIENCE:g} s"
-        raise GenerationError(Reason.DEADLINE_EXCEEDED, text) from None
 
 
 def _away(*, began: bool) -> GenerationError:
