@@ -187,4 +187,4 @@ async def crash(store: MemoryJobs) -> None:
     desk = store._desk
     if desk is not None:
         await asyncio.to_thread(desk._journal.close, empty=False)
-        desk._thread.shutdown()
+        desk._thread._thread.shutdown()

@@ -71,7 +71,7 @@ class Run:
     async def crash(self) -> None:
         """What is in memory is gone, and the lock on the folder with it."""
         await asyncio.to_thread(self.journal.close, empty=False)
-        self.desk._thread.shutdown()
+        self.desk._thread._thread.shutdown()
 
 
 def segments(folder: Path) -> list[Path]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from outrider.stores.disk_thread import PATIENCE, DiskThread
 from outrider.stores.job_journal import gone, standing, whole
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from outrider.stores.job_journal import JobJournal
     from outrider.stores.job_record import JobRecord
 
-_Result = TypeVar("_Result")
-
-_PATIENCE = 5.0  # seconds for one write, and for whoever waits for it
 _LONG_PATIENCE = 120.0  # for what earlier processes left to be read
 _PAUSE = 1.0  # seconds until a folder that failed is tried again
 _AT_ONCE = 2**20  # bytes in one write, about
@@ -48,8 +45,7 @@ class JobDesk:
     def __init__(self, journal: JobJournal, lookup: Callable[[str], JobRecord | None]) -> None:
         self._journal = journal
         self._lookup = lookup
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="job-journal")
-        self._late: asyncio.Future[Any] | None = None  # a call that takes too long
+        self._thread = DiskThread("job-journal")
         self._noted: dict[str, bool] = {}  # whether whole
         self._writing: asyncio.Future[OSError | None] | None = None  # what is being written
         self._next: asyncio.Future[OSError | None] | None = None  # what is noted
@@ -63,7 +59,7 @@ class JobDesk:
 
     async def open(self) -> list[JobRecord]:
         """Take the folder; the jobs that earlier processes left. Raises OSError."""
-        left = await self._run(self._journal.open, _LONG_PATIENCE)
+        left = await self._thread.run(self._journal.open, _LONG_PATIENCE)
         for damage in self._journal.damages:
             _log.warning("the job journal is damaged; jobs may be lost", **damage._asdict())
         for each in left:
@@ -86,7 +82,7 @@ class JobDesk:
         wanted = self._next or self._writing
         if wanted is None:
             return
-        await asyncio.wait([wanted], timeout=_PATIENCE)
+        await asyncio.wait([wanted], timeout=PATIENCE)
         error = wanted.result() if wanted.done() else OSError(errno.ETIMEDOUT, "the disk does not answer")
         if error is not None:
             raise error
@@ -101,8 +97,8 @@ class JobDesk:
             await asyncio.gather(self._writer, return_exceptions=True)
         empty = not self._homes and not self._noted
         with suppress(OSError):
-            await self._run(partial(self._journal.close, empty=empty))
-        self._thread.shutdown(wait=False)
+            await self._thread.run(partial(self._journal.close, empty=empty))
+        self._thread.close()
 
     async def _write_all(self) -> None:
         while self._next is not None:
@@ -125,11 +121,11 @@ class JobDesk:
         noted.update(dict.fromkeys(self._to_renew(), True))
         while noted:
             entries = self._entries(noted)
-            segment = await self._run(partial(self._journal.append, b"".join(entries.values())))
+            segment = await self._thread.run(partial(self._journal.append, b"".join(entries.values())))
             for job_id, entry in entries.items():
                 self._written(job_id, noted.pop(job_id), segment, len(entry))
         if (first := min(self._residents, default=self._journal.last)) > self._journal.first:
-            await self._run(partial(self._journal.trim, first))
+            await self._thread.run(partial(self._journal.trim, first))
         if self._warned:
             self._warned = False
             _log.info("the job journal can be written again")
@@ -192,17 +188,6 @@ class JobDesk:
         if not self._warned:
             self._warned = True
             _log.warning("the job journal cannot be written; no job is accepted", problem=str(error))
-
-    async def _run(self, call: Callable[[], _Result], patience: float = _PATIENCE) -> _Result:
-        """Call on the thread. Raises OSError, also where that takes too long."""
-        if self._late is not None and not self._late.done():
-            raise OSError(errno.ETIMEDOUT, "the disk does not answer")
-        future = asyncio.get_running_loop().run_in_executor(self._thread, call)
-        await asyncio.wait([future], timeout=patience)
-        if not future.done():
-            self._late = future
-            raise OSError(errno.ETIMEDOUT, "the disk does not answer")
-        return future.result()
 
 
 def _now() -> float:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 
+from outrider.stores.disk_thread import DiskThread
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from outrider.stores.backlog import Backlog, Batch
     from outrider.stores.journal import Journal, Place, Stored
 
-_Result = TypeVar("_Result")
-
-_PATIENCE = 5.0  # seconds for one call of the file system
 _PAUSE = 1.0  # seconds until a folder that failed is tried again
 
 _log = structlog.get_logger("outrider.usage")
@@ -33,8 +30,7 @@ class JournalDesk:
         self._journal = journal
         self._backlog = backlog
         self._keep = keep
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="usage-journal")
-        self._late: asyncio.Future[Any] | None = None  # a call that takes too long
+        self._thread = DiskThread("usage-journal")
         self._open = False
         self._warned = False
         self._try_at = 0.0
@@ -53,7 +49,7 @@ class JournalDesk:
         if self._open:
             return
         try:
-            left, first = await self._run(self._take_over)
+            left, first = await self._thread.run(self._take_over)
         except OSError as error:
             self._failed(error)
             return
@@ -76,7 +72,7 @@ class JournalDesk:
                 continue
             data = bytes(memoryview(batch.frames)[batch.written :])
             try:
-                place, first = await self._run(lambda b=batch, d=data: self._append(b.number, d))  # type: ignore[misc]
+                place, first = await self._thread.run(lambda b=batch, d=data: self._append(b.number, d))  # type: ignore[misc]
             except OSError as error:
                 batch.torn = True
                 self._failed(error)
@@ -85,7 +81,7 @@ class JournalDesk:
 
     async def read(self, place: Place) -> bytes:
         """The frames at a place. Raises OSError."""
-        return await self._run(lambda: self._journal.read(place))
+        return await self._thread.run(lambda: self._journal.read(place))
 
     async def tidy(self) -> None:
         """Drop what is counted."""
@@ -95,7 +91,7 @@ class JournalDesk:
             return
         self._first = segment
         try:
-            await self._run(lambda: self._journal.trim(segment))
+            await self._thread.run(lambda: self._journal.trim(segment))
         except OSError as error:
             self._failed(error)
 
@@ -103,10 +99,10 @@ class JournalDesk:
         """Leave the folder; empty, where all was counted."""
         empty = self._open and not self._keep and not len(self._backlog)
         try:
-            await self._run(lambda: self._journal.close(empty=empty))
+            await self._thread.run(lambda: self._journal.close(empty=empty))
         except OSError as error:
             self._failed(error)
-        self._thread.shutdown(wait=False)
+        self._thread.close()
 
     def _take_over(self) -> tuple[list[Stored], int]:
         return self._journal.open(), self._journal.first_segment
@@ -133,17 +129,6 @@ class JournalDesk:
         if not self._warned:
             self._warned = True
             _log.warning("the usage journal cannot be used; usage waits in memory alone", problem=str(error))
-
-    async def _run(self, call: Callable[[], _Result]) -> _Result:
-        """Call on the thread. Raises OSError, also where that takes too long."""
-        if self._late is not None and not self._late.done():
-            raise OSError(errno.ETIMEDOUT, "the disk does not answer")
-        future = asyncio.get_running_loop().run_in_executor(self._thread, call)
-        await asyncio.wait([future], timeout=_PATIENCE)
-        if not future.done():
-            self._late = future
-            raise OSError(errno.ETIMEDOUT, "the disk does not answer")
-        return future.result()
 
 
 def _now() -> float:
