@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from outrider import v1
 from outrider.core.errors import Fault, GenerationError, Reason, Remedy
+from outrider.jobs.states import word_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def failure_of(job: v1.Job) -> GenerationError:
         known = job.reason in Reason.__members__
         return _final(job, Reason(job.reason) if known else Reason.INTERNAL, job.message or job.reason)
     return GenerationError(
-        Reason.JOB_NOT_ENDED, f"job {job.job_id} has no answer yet: it is {_word(job.state)}"
+        Reason.JOB_NOT_ENDED, f"job {job.job_id} has no answer yet: it is {word_of(job.state)}"
     )
 
 
@@ -90,7 +91,3 @@ def _final(job: v1.Job, reason: Reason, message: str) -> GenerationError:
         for last in job.failure.attempts[-1:]:
             error.refine(provider=last.provider, model=last.model, upstream_status=last.upstream_status)
     return error
-
-
-def _word(state: v1.JobState) -> str:
-    return v1.JobState.Name(state).removeprefix("JOB_STATE_").lower()

@@ -15,7 +15,7 @@ from outrider.core.errors import Fault, GenerationError, Reason
 from outrider.core.store_errors import StoreUnavailableError
 from outrider.jobs.left_out import LeftOut
 from outrider.jobs.outcome import after, reason_of
-from outrider.jobs.states import changed, has_ended
+from outrider.jobs.states import changed, has_ended, word_of
 from outrider.jobs.work import Try
 
 if TYPE_CHECKING:
@@ -261,8 +261,8 @@ class Runner:
     def _tell_of(self, job: v1.Job, traceparent: str) -> None:
         self._on_event(changed(job, traceparent=traceparent))
         if has_ended(job):
-            state = v1.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
-            _log.info("job ended", job=job.job_id, state=state, tries=job.tries, reason=job.reason or None)
+            state, reason = word_of(job.state), job.reason or None
+            _log.info("job ended", job=job.job_id, state=state, tries=job.tries, reason=reason)
 
 
 def _as_ours(error: BaseException, claim: Claim) -> GenerationError:

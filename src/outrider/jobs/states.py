@@ -22,10 +22,15 @@ def has_ended(job: v1.Job) -> bool:
     return job.state in FINAL
 
 
+def word_of(state: v1.JobState) -> str:
+    """Such as "completed"."""
+    return v1.JobState.Name(state).removeprefix("JOB_STATE_").lower()
+
+
 def changed(job: v1.Job, *, traceparent: str = "") -> Event:
     """The event that a job stands so now."""
     facts: dict[str, Fact] = {
-        "state": v1.JobState.Name(job.state).removeprefix("JOB_STATE_").lower(),
+        "state": word_of(job.state),
         "model": job.model,
         "tenant": job.attribution.tenant,
         "caller": job.caller,
